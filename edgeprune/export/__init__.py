@@ -1,0 +1,1 @@
+"""Export to ONNX and int8, parity checked."""

@@ -1,0 +1,1 @@
+"""Teaching: tasks, encoders and the training loop (PyTorch)."""

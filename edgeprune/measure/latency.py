@@ -1,0 +1,154 @@
+"""Milliseconds as values: a budget, measured samples, and a table that predicts an architecture."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from edgeprune.errors import BudgetError
+from edgeprune.shape import Shape
+
+_BUDGET = re.compile(
+    r"""\s*(?P<number>[-+]?[0-9.]+(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf)\s*(?P<unit>[a-zµ%]*)
+        \s*(?:@\s*p(?P<percentile>[-+0-9.]+))?\s*""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_EXAMPLES = 'write it as "12ms", "12 ms@p95" or "50%" (of the unpruned model)'
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At least `percentile` percent of inferences take at most `ms`, or `share` of the dense model's.
+
+    Exactly one of `ms` and `share` is set until `resolve`; afterwards `ms` always is.
+    """
+
+    ms: float | None = None
+    share: float | None = None
+    percentile: float = 90.0
+
+    @classmethod
+    def parse(cls, text: str, *, percentile: float = 90.0) -> Budget:
+        """Read "12ms", "0.5 s", "12 ms@p95" or "50%"; raises BudgetError with the remedy."""
+        match = _BUDGET.fullmatch(text)
+        if match is None:
+            why = "decimals take a point, not a comma" if "," in text else "not a number and a unit"
+            raise BudgetError(f"budget {text!r}", why=why, remedy=_EXAMPLES)
+        try:
+            number = float(match["number"])
+            at = float(match["percentile"]) if match["percentile"] else percentile
+        except ValueError:
+            raise BudgetError(f"budget {text!r}", why="not a number", remedy=_EXAMPLES) from None
+        if not (math.isfinite(number) and number > 0):
+            raise BudgetError(f"budget {text!r}", why="must be above zero", remedy=_EXAMPLES)
+        check_percentile(at)
+        unit = match["unit"].lower()
+        if unit == "%":
+            if number >= 100:
+                why = "a share of the dense model's latency must be under 100%"
+                raise BudgetError(f"budget {text!r}", why=why, remedy='for example "50%"')
+            return cls(share=number / 100, percentile=at)
+        factors_ms = {"ms": 1.0, "s": 1000.0, "us": 0.001, "µs": 0.001}
+        if unit not in factors_ms:
+            why = f"unknown unit {unit!r}" if unit else "no unit"
+            raise BudgetError(f"budget {text!r}", why=why, remedy=_EXAMPLES)
+        return cls(ms=number * factors_ms[unit], percentile=at)
+
+    def resolve(self, dense: Latency) -> Budget:
+        """The budget in milliseconds, a share being taken of the dense model's same percentile."""
+        if self.share is None:
+            return self
+        return replace(self, ms=self.share * dense.percentile(self.percentile))
+
+    def __str__(self) -> str:
+        number = f"{self.share * 100:g}%" if self.share is not None else f"{self.ms:g}ms"
+        return number if self.percentile == 90 else f"{number}@p{self.percentile:g}"
+
+
+def check_percentile(percentile: float) -> None:
+    """Raises BudgetError unless 1 <= percentile < 100."""
+    if not (math.isfinite(percentile) and 1 <= percentile < 100):
+        why = "a percentile lies from 1 to under 100" + (
+            ", in percent" if 0 < percentile <= 1 else ""
+        )
+        raise BudgetError(f"percentile {percentile:g}", why=why, remedy='for example "12ms@p95"')
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Every sample of a measurement, launch by launch (a launch is one fresh process)."""
+
+    launches_ms: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, launches_ms: Sequence[Sequence[float]]) -> Latency:
+        return cls(tuple(tuple(float(x) for x in launch) for launch in launches_ms))
+
+    @cached_property
+    def samples_ms(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.concatenate([np.asarray(launch) for launch in self.launches_ms])
+
+    def percentile(self, percentile: float) -> float:
+        """The smallest sample that at least `percentile` percent of samples do not exceed, in ms."""
+        return float(np.percentile(self.samples_ms, percentile, method="inverted_cdf"))
+
+    @property
+    def p50_ms(self) -> float:
+        return self.percentile(50)
+
+    @property
+    def p90_ms(self) -> float:
+        return self.percentile(90)
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds of one attention or FFN sub-layer by its width; sub-layers add up.
+
+    Measured on a target in its own runtime; linear between the measured widths. `slope` corrects
+    the sum to whole models, on which it was fitted.
+    """
+
+    attention_ms: Mapping[int, float]
+    ffn_ms: Mapping[int, float]
+    rest_ms: float
+    slope: float = 1.0
+
+    def attention(self, heads: int) -> float:
+        return _interpolate(self.attention_ms, heads)
+
+    def ffn(self, width: int) -> float:
+        return _interpolate(self.ffn_ms, width)
+
+    def predict(self, shape: Shape) -> float:
+        """The median latency of an architecture, in ms."""
+        layers = sum(self.attention(layer.heads) + self.ffn(layer.ffn) for layer in shape.layers)
+        return self.rest_ms + self.slope * layers
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "attention_ms": {str(k): v for k, v in self.attention_ms.items()},
+            "ffn_ms": {str(k): v for k, v in self.ffn_ms.items()},
+            "rest_ms": self.rest_ms,
+            "slope": self.slope,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LatencyTable:
+        return cls(
+            {int(k): float(v) for k, v in data["attention_ms"].items()},
+            {int(k): float(v) for k, v in data["ffn_ms"].items()},
+            float(data["rest_ms"]),
+            float(data["slope"]),
+        )
+
+
+def _interpolate(points: Mapping[int, float], width: int) -> float:
+    widths = sorted(points)
+    return float(np.interp(width, widths, [points[w] for w in widths]))

@@ -1,0 +1,1 @@
+"""Pruning: error curves, the plan that a budget buys, and surgery."""

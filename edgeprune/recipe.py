@@ -1,0 +1,190 @@
+"""The Recipe: everything a run is asked to do, validated; YAML in, YAML out, its JSON Schema."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from edgeprune.errors import RecipeError
+from edgeprune.measure.latency import Budget
+
+TransferHow = Literal["none", "sequential", "joint"]
+TransferWhat = Literal["none", "weights", "stats", "both"]
+TransferWhen = Literal["teacher", "prune", "recover", "all"]
+Effort = Literal["quick", "standard", "thorough"]
+Precision = Literal["fp32", "int8", "auto"]
+Method = Literal["obs"]
+Metric = Literal["auto", "accuracy", "f1", "f1_macro", "matthews", "spearman", "pearson"]
+MAX_RECIPE_BYTES = 1_000_000
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, (str, int, float)) else value
+
+
+class Recipe(BaseModel):
+    """What a run is asked to do. Every key is also an option: `train_size` is `--train-size`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="Encoder: a folder, a hub name, or `demo`.")
+    task: str = Field(
+        description="Labelled rows: a folder with train/validation/test files, one file (JSON "
+        "Lines, CSV, TSV, Parquet), or the name of a `datasets` data set."
+    )
+    auxiliary: str | None = Field(
+        None, description="A related, bigger data set to learn from; read like `task`."
+    )
+    budget: Annotated[list[str], BeforeValidator(_one_or_many)] = Field(
+        ["50%"],
+        min_length=1,
+        description='Latency budget: "12ms", "12 ms@p95", or "50%" of the unpruned model. '
+        "Several share one teacher, one latency table and one set of error curves.",
+    )
+    target: str = Field(
+        "ort", description="Where latency counts: a runtime, or runtime@device (`targets list`)."
+    )
+    out: Path = Field(Path("runs/edgeprune"), description="The run folder.")
+
+    text: str | None = Field(None, description="Column of the text; detected if not named.")
+    text_pair: str | None = Field(None, description="Column of the second text of a pair.")
+    label: str | None = Field(None, description="Column of the label or score.")
+    metric: Metric = Field(
+        "auto", description="auto: accuracy for classes, Spearman's correlation for scores."
+    )
+    train_size: int | None = Field(
+        None, ge=8, description="Rows to train on: a seeded sample, stratified by class."
+    )
+    auxiliary_size: int = Field(
+        8000, ge=8, description="Rows of the auxiliary task to use at most."
+    )
+    allow_leakage: bool = Field(
+        False, description="Go on although over 1% of evaluation rows stand in the training rows."
+    )
+
+    method: Method = Field("obs", description="What decides which heads and FFN units go.")
+    transfer_how: TransferHow = Field(
+        "joint", description="How the auxiliary task is coupled while the teacher learns."
+    )
+    transfer_what: TransferWhat = Field(
+        "both",
+        description="What is transferred: the jointly taught weights, the pooled activation "
+        "statistics of the error curves, or both.",
+    )
+    transfer_when: TransferWhen = Field(
+        "all",
+        description="In which stage the auxiliary task takes part; `all` lets the guard "
+        "switch it off where it does not help.",
+    )
+    effort: Effort = Field("standard", description="How long to search and train.")
+
+    precision: Precision = Field(
+        "fp32", description="auto keeps int8 where it is faster and within the quality floor."
+    )
+    floor: float = Field(
+        0.98, gt=0, le=1, description="Quality floor, as a share of the unpruned model's score."
+    )
+
+    sequence: int = Field(128, ge=8, le=8192, description="Tokens a row is measured and cut at.")
+    batch: int = Field(1, ge=1, le=1024, description="Rows per inference when measuring.")
+    threads: int = Field(1, ge=1, le=256, description="Threads of the runtime when measuring.")
+    runs: Literal["rapid", "quick", "standard", "thorough"] = Field(
+        "standard", description="How many launches and inferences a measurement takes."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Of samples, initial heads and batches.")
+
+    @field_validator("budget")
+    @classmethod
+    def _budgets_can_be_read(cls, budgets: list[str]) -> list[str]:
+        return [str(Budget.parse(str(text))) for text in budgets]
+
+    @property
+    def budgets(self) -> list[Budget]:
+        return [Budget.parse(text) for text in self.budget]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_yaml(), encoding="utf-8")
+
+    def to_yaml(self) -> str:
+        """The keys that differ from their defaults, as YAML that `read` takes back."""
+        keys = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def read(cls, path: Path | None, options: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe of a YAML file, an option of the same name overriding a key.
+
+        Paths in the file are relative to the file's folder; paths given as options, to the
+        working folder. Raises RecipeError, BudgetError.
+        """
+        keys = {} if path is None else _anchored(_parse(path), path.parent)
+        keys |= {key: value for key, value in (options or {}).items() if value not in (None, [])}
+        try:
+            return cls.model_validate(keys)
+        except ValidationError as error:
+            raise _explained(error, path) from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(
+            f"recipe {path}",
+            why=error.strerror or "cannot be read",
+            remedy="`edgeprune init` writes one",
+        ) from None
+    if len(raw) > MAX_RECIPE_BYTES:
+        raise RecipeError(f"recipe {path}", why=f"over {MAX_RECIPE_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8-sig")
+        # An anchor can expand to gigabytes; a recipe has no use for one.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise RecipeError(f"recipe {path}", why="YAML aliases are not taken")
+        keys = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path}", why=f"not UTF-8 at byte {error.start}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        why = getattr(error, "problem", None) or "not YAML"
+        raise RecipeError(f"recipe {path}{where}", why=str(why)) from None
+    if not isinstance(keys, dict):
+        raise RecipeError(f"recipe {path}", why="not a mapping of keys to values")
+    return {str(key): value for key, value in keys.items()}
+
+
+def _anchored(keys: dict[str, Any], folder: Path) -> dict[str, Any]:
+    for key in ("model", "task", "auxiliary", "out"):
+        value = keys.get(key)
+        if isinstance(value, str) and (key == "out" or (folder / value).exists()):
+            keys[key] = str(folder / value)
+    return keys
+
+
+def _explained(error: ValidationError, path: Path | None) -> RecipeError:
+    first = error.errors(include_url=False)[0]
+    key = str(first["loc"][0]) if first["loc"] else "recipe"
+    where = f" ({path})" if path else ""
+    option = f"--{key.replace('_', '-')}"
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, Recipe.model_fields, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else "`edgeprune init` lists all keys"
+        return RecipeError(f"recipe key {key!r}{where}", why="unknown", remedy=remedy)
+    if first["type"] == "missing":
+        return RecipeError(
+            f"recipe key {key!r}{where}",
+            why="missing",
+            remedy=f"give {option} or write it into a recipe",
+        )
+    return RecipeError(
+        f"recipe key {key!r}{where}",
+        why=f"{first['msg'].lower()}, got {first['input']!r}",
+        remedy=f"see {option} in `edgeprune compress --help`",
+    )

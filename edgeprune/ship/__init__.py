@@ -1,0 +1,1 @@
+"""Bundles: what is shipped to a device."""

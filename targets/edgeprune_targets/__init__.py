@@ -1,0 +1,1 @@
+"""Runtimes and devices that come with edgeprune, found by entry point."""
