@@ -1,0 +1,269 @@
+"""Times models on the device it runs on: `python bench.py SPEC.json`, in a process of its own.
+
+Imports the standard library, numpy and the runtime's session file, so that it can be pushed alone.
+
+The specification:
+    schema      1
+    session     path of the runtime's session file
+    models      {name: path}; several are interleaved in blocks, in random order within each round
+    threads, batch, sequence, seed
+    inputs      path of an .npz with the arrays to feed, or null for synthetic ones
+    iterations  timed inferences of each model
+    block       inferences of one model in a row
+    settle      untimed inferences at the start of a block, to refill the caches after another model
+    warmup_s    least time each model is warmed up; goes on until stationary, at most four times it
+    limit_s     the kernel ends the process then, hung native code included
+
+A session file defines
+    open_session(path: str, *, threads: int, seed: int) -> Session
+with a Session that has
+    inputs: dict[str, str]       what the model declares: name -> numpy dtype
+    run(feeds) -> list           one inference, inputs and outputs copied
+    clock_ns() -> int            what it is timed by: time.perf_counter_ns for all real runtimes
+    facts() -> dict              version and options of the runtime
+and raises NotImplementedError where the runtime lacks an operator of the model.
+
+The answer is lines on stdout that begin with MARK: stages while it works, then one result or one
+error, then a trailer with the sha256 of that line's JSON, so that lost output is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+MARK = "edgeprune-bench"
+# Few distinct tokens, so that the smallest vocabulary holds them; the same row is fed each time,
+# so its embeddings are cached whatever the tokens are. Below 2 stand padding and start tokens.
+TOKENS = (2, 16)
+
+
+def main(spec_path: str) -> int:
+    spec = json.loads(Path(spec_path).read_text(encoding="utf-8"))
+    signal.alarm(max(1, int(spec["limit_s"])))
+    # Read by the libraries when they are loaded, so before any of them is.
+    for pool in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR"):
+        os.environ[f"{pool}_NUM_THREADS"] = str(spec["threads"])
+    stage = Stage()
+    try:
+        result = measure(spec, stage)
+    except Exception as error:
+        failure = {"stage": stage.name, "model": stage.model}
+        finish("error", failure | {"type": type(error).__name__, "message": str(error)})
+        return 1
+    finish("result", result)
+    return 0
+
+
+class Stage:
+    """Where the program is, told on stdout so that it is known after a crash in native code."""
+
+    name = "start"
+    model = ""
+
+    def enter(self, name: str, model: str = "") -> None:
+        self.name, self.model = name, model
+        say("stage", {"stage": name, "model": model})
+
+
+def say(kind: str, value: dict[str, Any]) -> str:
+    text = json.dumps(value)
+    # A runtime may have left half a line on stdout.
+    print(f"\n{MARK} {kind} {text}", flush=True)
+    return text
+
+
+def finish(kind: str, value: dict[str, Any]) -> None:
+    text = say(kind, value)
+    print(f"{MARK} end {hashlib.sha256(text.encode()).hexdigest()}", flush=True)
+
+
+def measure(spec: dict[str, Any], stage: Stage) -> dict[str, Any]:
+    started = time.perf_counter()
+    stage.enter("import")
+    module = load_module(spec["session"])
+    import_s = time.perf_counter() - started
+
+    models: dict[str, Any] = {}
+    for name, path in spec["models"].items():
+        models[name] = Model(name, path, module, spec, stage)
+    for model in models.values():
+        model.warm_up(spec["warmup_s"])
+
+    stage.enter("time", ", ".join(models) if len(models) == 1 else "")
+    before = conditions()
+    wall, cpu, delay = time.perf_counter(), time.process_time(), run_delay_s()
+    order = random.Random(spec["seed"])
+    left = spec["iterations"]
+    while left > 0:
+        block = min(left, spec["block"])
+        for name in order.sample(sorted(models), len(models)):
+            stage.model = name
+            models[name].time_block(block, spec["settle"])
+        left -= block
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {
+        "schema": SCHEMA,
+        "models": {name: model.result() for name, model in models.items()},
+        "runtime": next(iter(models.values())).session.facts(),
+        "import_ms": import_s * 1e3,
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "run_delay_s": run_delay_s() - delay,
+        "peak_mb": peak_mb(),
+        "before": before,
+        "after": conditions(),
+    }
+
+
+def load_module(path: str) -> Any:
+    specification = importlib.util.spec_from_file_location("edgeprune_session", path)
+    if specification is None or specification.loader is None:
+        raise ImportError(f"not a Python source: {path}")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+class Model:
+    """One open model with its inputs, its clock and every sample of it."""
+
+    def __init__(
+        self, name: str, path: str, module: Any, spec: dict[str, Any], stage: Stage
+    ) -> None:
+        self.name, self.stage = name, stage
+        stage.enter("load", name)
+        started = time.perf_counter()
+        self.session = module.open_session(path, threads=spec["threads"], seed=spec["seed"])
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        self.feeds = make_feeds(self.session.inputs, spec)
+        stage.enter("first inference", name)
+        self.first_ms = self.infer_ms()
+        self.outputs_finite = all_finite(self.session.run(self.feeds))
+        self.samples_ms: list[float] = []
+        self.warm: list[float] = []
+        self.stationary = False
+
+    def infer_ms(self) -> float:
+        clock = self.session.clock_ns
+        start = clock()
+        self.session.run(self.feeds)
+        return float(clock() - start) / 1e6
+
+    def warm_up(self, least_s: float) -> None:
+        self.stage.enter("warm-up", self.name)
+        # The session's own milliseconds are added up, so that a synthetic clock needs no waiting.
+        spent_ms = 0.0
+        while spent_ms < least_s * 1e3 or len(self.warm) < 3:
+            self.warm.append(self.infer_ms())
+            spent_ms += self.warm[-1]
+        window = len(self.warm)
+        self.stationary = is_stationary(self.warm)
+        while not self.stationary and len(self.warm) < 4 * window:
+            self.warm.extend(self.infer_ms() for _ in range(max(1, window // 2)))
+            self.stationary = is_stationary(self.warm[-window:])
+
+    def time_block(self, iterations: int, settle: int) -> None:
+        for _ in range(settle):
+            self.session.run(self.feeds)
+        self.samples_ms.extend([self.infer_ms() for _ in range(iterations)])
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "samples_ms": self.samples_ms,
+            "load_ms": self.load_ms,
+            "first_ms": self.first_ms,
+            "outputs_finite": self.outputs_finite,
+            "warmup": {"inferences": len(self.warm), "stationary": self.stationary},
+        }
+
+
+def is_stationary(samples_ms: list[float]) -> bool:
+    """Whether the second half's median is within 3 % of the first half's."""
+    half = len(samples_ms) // 2
+    first, second = statistics.median(samples_ms[:half]), statistics.median(samples_ms[half:])
+    return abs(second - first) <= 0.03 * first
+
+
+def make_feeds(inputs: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
+    """An array for each input that the model declares, and no other."""
+    import numpy as np
+
+    if spec["inputs"] is not None:
+        with np.load(spec["inputs"], allow_pickle=False) as arrays:
+            return {name: arrays[name].astype(dtype) for name, dtype in inputs.items()}
+    shape = (spec["batch"], spec["sequence"])
+    known = {
+        "input_ids": np.random.default_rng(0).integers(*TOKENS, shape),
+        "attention_mask": np.ones(shape),
+        "token_type_ids": np.zeros(shape),
+    }
+    unknown = sorted(set(inputs) - set(known))
+    if unknown:
+        raise ValueError(f"no array for the input {unknown[0]!r}; known are {', '.join(known)}")
+    return {name: known[name].astype(dtype) for name, dtype in inputs.items()}
+
+
+def all_finite(outputs: list[Any]) -> bool:
+    import numpy as np
+
+    return all(bool(np.isfinite(np.asarray(output)).all()) for output in outputs)
+
+
+def conditions() -> dict[str, Any]:
+    """What may change while it times: load, affinity, governors, clock rates, temperatures."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(OSError, AttributeError):
+        found["load"] = list(os.getloadavg())
+    with contextlib.suppress(OSError, AttributeError):
+        found["affinity"] = sorted(os.sched_getaffinity(0))
+    frequency = "/sys/devices/system/cpu/cpu*/cpufreq/"
+    found["governor"] = sorted(set(read_all(f"{frequency}scaling_governor")))
+    found["mhz"] = [int(khz) // 1000 for khz in read_all(f"{frequency}scaling_cur_freq")]
+    found["celsius"] = [int(t) / 1000 for t in read_all("/sys/class/thermal/thermal_zone*/temp")]
+    return found
+
+
+def read_all(pattern: str) -> list[str]:
+    """The contents of all readable files that match an absolute pattern."""
+    found = []
+    for path in sorted(Path("/").glob(pattern.lstrip("/"))):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text().strip())
+    return found
+
+
+def run_delay_s() -> float:
+    """Seconds this process was ready and had no core: contention inside the machine."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def peak_mb() -> float:
+    """The most memory held at once, in MB of 10⁶ bytes."""
+    # Not getrusage alone: across fork and exec Linux keeps the parent's peak in ru_maxrss.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,28 @@
+"""ONNX Runtime on the CPU: runs the exported ONNX file as it is."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edgeprune.errors import OnnxError
+from edgeprune.measure.target import Check, Program, Runtime
+from edgeprune_targets import BENCH, SESSIONS
+
+
+class OnnxRuntime(Runtime):
+    """`threads` workers within an operator, one operator at a time, no spinning."""
+
+    def check(self) -> Check:
+        try:
+            return Check(True, version("onnxruntime"))
+        except PackageNotFoundError:
+            return Check(False, why="not installed", remedy="pip install onnxruntime")
+
+    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
+        if not onnx.is_file():
+            raise OnnxError(f"ONNX file {onnx}", why="not a file")
+        return onnx
+
+    def program(self) -> Program:
+        return Program(BENCH, SESSIONS / "ort.py")

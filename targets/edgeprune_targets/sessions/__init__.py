@@ -1,0 +1,1 @@
+"""What runs on a device: one session file for each runtime, importing nothing of ours."""
