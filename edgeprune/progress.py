@@ -1,0 +1,36 @@
+"""How a long step tells what it does; the library itself prints nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Hears what a run does, in order: `stage`, any number of `step` and `note`, `done`."""
+
+    def stage(self, name: str, *, cached: bool, expected_s: float | None) -> None:
+        """A stage begins; `cached` when its result is taken from an earlier run."""
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` equal parts of the stage are finished."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line now, in one sentence."""
+
+    def done(self, name: str, seconds: float) -> None:
+        """The stage ended."""
+
+
+class Silent:
+    """The default: hears everything and tells nothing."""
+
+    def stage(self, name: str, *, cached: bool, expected_s: float | None) -> None: ...
+
+    def step(self, done: int, total: int, note: str = "") -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def done(self, name: str, seconds: float) -> None: ...
+
+
+SILENT: Progress = Silent()

@@ -1,0 +1,236 @@
+"""Reports as Markdown: was the budget met, what did it cost, what was removed, how to do it again.
+
+Every text that a user chose (a task's name, a path, a note) is escaped, never taken as markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from edgeprune.report.report import Figures, Report, TaskPart
+
+Row = tuple[str, ...]
+
+
+def to_markdown(reports: Sequence[Report]) -> str:
+    """One report in full; several as one table of all budgets, then each in full."""
+    if len(reports) == 1:
+        return _joined(_story(reports[0], "#"))
+    head = ["# edgeprune: " + ", ".join(f"{r.budget.text} {answer(r)}" for r in reports)]
+    head.append(_table(*budgets_table(reports)))
+    return _joined([*head, *(part for report in reports for part in _story(report, "##"))])
+
+
+def answer(report: Report) -> str:
+    """The verdict in a word or two; a latency that is met below the quality floor is no success."""
+    outcome = report.verdict.outcome
+    return outcome if report.floor_met else f"{outcome}, under the quality floor"
+
+
+def comparison_table(report: Report) -> tuple[Row, list[Row]]:
+    """Head and rows: what is compared, before, after, and the change."""
+    before, after = report.before, report.after
+    return ("", "before", "after", "change"), [
+        ("p50 latency", ms(before.p50_ms), ms(after.p50_ms), _times(before.p50_ms, after.p50_ms)),
+        ("p90 latency", ms(before.p90_ms), ms(after.p90_ms), _times(before.p90_ms, after.p90_ms)),
+        (after.metric, f"{before.score:.3f}", f"{after.score:.3f}", _kept(report)),
+        ("size", megabytes(before), megabytes(after), _less(before.size_mb, after.size_mb)),
+        (
+            "parameters",
+            count(before.parameters),
+            count(after.parameters),
+            _less(before.parameters, after.parameters),
+        ),
+        ("precision", before.precision, after.precision, ""),
+    ]
+
+
+def budgets_table(reports: Sequence[Report]) -> tuple[Row, list[Row]]:
+    """Head and rows: one row for the unpruned model, then one for each budget."""
+    first = reports[0]
+    head = ("budget", "verdict", "p90", first.after.metric, "kept", "size", "parameters")
+    rows = [("unpruned", "", *_figures(first.before, ""))]
+    rows += [(r.budget.text, answer(r), *_figures(r.after, _kept(r))) for r in reports]
+    return head, rows
+
+
+def ms(value: float) -> str:
+    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
+
+
+def count(number: int) -> str:
+    """A number as people say it: 912, 34.5 k, 22.7 M."""
+    for unit, name in ((1_000_000_000, " G"), (1_000_000, " M"), (1_000, " k")):
+        if number >= unit:
+            return f"{number / unit:.1f}{name}"
+    return str(number)
+
+
+def megabytes(figures: Figures) -> str:
+    return f"{figures.size_mb:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def transfer_line(report: Report) -> str:
+    """How the auxiliary task took part and what it brought, in one sentence."""
+    if report.auxiliary is None:
+        return "No auxiliary task."
+    transfer = report.transfer
+    brought = "" if transfer.gain is None else f", gain {transfer.gain:+.3f} {report.after.metric}"
+    how = f"how {transfer.how}, what {transfer.what}, when {transfer.when}"
+    used = "used" if transfer.used else "not used"
+    note = f" — {transfer.note}" if transfer.note else ""
+    return f"{report.auxiliary.name} {used} ({how}){brought}{note}"
+
+
+def _story(report: Report, level: str) -> list[str]:
+    line = report.verdict.line
+    reasons = [
+        f"- {_safe(reason.text)} (`{_safe(reason.code)}`)" for reason in report.verdict.reasons
+    ]
+    return [
+        f"{level} {_safe(report.budget.text)}: {answer(report)}",
+        _code(line),
+        "\n".join(reasons),
+        _table(*comparison_table(report)),
+        *_removed(report, level),
+        f"{level}# Transfer",
+        _safe(transfer_line(report)),
+        *_export(report, level),
+        *_data(report, level),
+        *_run(report, level),
+    ]
+
+
+def _removed(report: Report, level: str) -> list[str]:
+    plan = report.plan
+    rows = [
+        (
+            str(number),
+            _arrow(layer.heads_before, layer.heads),
+            _arrow(layer.ffn_before, layer.ffn),
+            f"{count(layer.parameters_before)} → {count(layer.parameters_after)}",
+        )
+        for number, layer in enumerate(plan.layers, start=1)
+    ]
+    foreseen = (
+        f"The latency table foresaw {ms(plan.predicted_ms)}; the exported, untrained model took "
+        f"{ms(plan.measured_untrained_ms)} (in {len(plan.rounds)} round(s) of planning and timing)."
+        f" Unpruned {ms(report.feasibility.dense_ms)}, smallest possible "
+        f"{ms(report.feasibility.minimum_ms)}."
+    )
+    table = _table(("layer", "heads", "FFN", "parameters"), rows)
+    return [f"{level}# What was removed", table, foreseen]
+
+
+def _export(report: Report, level: str) -> list[str]:
+    parity = [
+        (
+            "x".join(str(side) for side in row.shape),
+            f"{row.max_abs:.1e}",
+            f"{row.cosine:.6f}",
+            f"{row.agreement:.1%}",
+        )
+        for row in report.parity
+    ]
+    precisions = [
+        (
+            candidate.precision,
+            ms(candidate.p90_ms),
+            f"{candidate.score:.3f}",
+            f"{candidate.size_mb:.1f} MB",
+            "kept" if candidate.kept else "not kept",
+            candidate.why,
+        )
+        for candidate in report.precisions
+    ]
+    export = report.export
+    fusions = [f"{name} {f.found} of {f.expected}" for name, f in export.fusions.items()]
+    facts = [f"opset {export.opset}", f"{sum(export.operators.values())} operators", *fusions]
+    return [
+        f"{level}# The exported file",
+        _safe(", ".join(facts)) + f", sha256 `{_safe(export.sha256)}`",
+        "Answers against PyTorch:",
+        _table(("batch x tokens", "max difference", "cosine", "same answer"), parity),
+        _table(("precision", "p90", "score", "size", "", "why"), precisions),
+    ]
+
+
+def _data(report: Report, level: str) -> list[str]:
+    tasks = [task for task in (report.task, report.auxiliary) if task is not None]
+    notes = [f"- {_safe(task.name)}: {_safe(note)}" for task in tasks for note in task.notes]
+    head = ("task", "kind", "metric", "classes", "train", "validation", "test")
+    return [f"{level}# Data", _table(head, [_task(task) for task in tasks]), "\n".join(notes)]
+
+
+def _task(task: TaskPart) -> Row:
+    rows = (task.rows.train, task.rows.validation, task.rows.test)
+    return (task.name, task.kind, task.metric, str(task.labels or "-"), *(str(n) for n in rows))
+
+
+def _run(report: Report, level: str) -> list[str]:
+    stages = [
+        (name, duration(seconds), "cached" if name in report.cached else "")
+        for name, seconds in report.seconds.items()
+    ]
+    facts = [f"- {_safe(name)}: {_safe(fact)}" for name, fact in report.environment.items()]
+    return [
+        f"{level}# The run",
+        _table(("stage", "time", ""), stages),
+        f"Peak memory {report.peak_mb:.0f} MB. Bundle: `{_safe(report.bundle)}`.",
+        "\n".join(f"- {_safe(note)}" for note in report.notes),
+        "\n".join(facts),
+        "Again:",
+        _code(report.command),
+    ]
+
+
+def _figures(figures: Figures, kept: str) -> Row:
+    size, parameters = megabytes(figures), count(figures.parameters)
+    return (ms(figures.p90_ms), f"{figures.score:.3f}", kept, size, parameters)
+
+
+def _kept(report: Report) -> str:
+    floor = f"floor {report.floor:.0%}"
+    if report.score_ratio is None:
+        return f"{report.after.score - report.before.score:+.3f}"
+    return f"{report.score_ratio:.1%} kept, {floor}{'' if report.floor_met else ' not met'}"
+
+
+def _times(before: float, after: float) -> str:
+    return f"{before / after:.2f}x faster" if after <= before else f"{after / before:.2f}x slower"
+
+
+def _less(before: float, after: float) -> str:
+    return f"{after / before - 1:+.0%}" if before and after != before else ""
+
+
+def _arrow(before: int, after: int) -> str:
+    return str(after) if before == after else f"{before} → {after}"
+
+
+def _table(head: Row, rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    rule = ("---", *("---:" for _ in head[1:]))
+    cells = [tuple(_safe(cell) for cell in row) for row in (head, *rows)]
+    lines = [cells[0], rule, *cells[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _safe(text: object) -> str:
+    """One line that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,122 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgeprune.report.report import (
+    ExportPart,
+    Feasibility,
+    Figures,
+    Fusion,
+    Judgement,
+    LayerRow,
+    Limit,
+    ParityRow,
+    PlanPart,
+    Reason,
+    Report,
+    Round,
+    Rows,
+    TaskPart,
+    Transfer,
+)
+
+
+@pytest.fixture
+def make_report() -> Callable[..., Report]:
+    """Makes a Report of a met budget; keywords change it."""
+    return _report
+
+
+def _report(
+    budget: str = "50%", outcome: str = "met", floor_met: bool = True, **changes: Any
+) -> Report:
+    parts: dict[str, Any] = {
+        "verdict": Judgement.model_validate(
+            {
+                "outcome": outcome,
+                "reasons": [Reason(code="enough_samples", text="Enough samples.")],
+                "percentile": 90.0,
+                "observed_ms": 16.1,
+                "budget_ms": 16.4,
+                "interval_ms": (15.9, 16.3),
+                "confidence": 0.99,
+                "n": 1000,
+                "n_effective": 410.5,
+                "launches": 10,
+                "line": f"{outcome}  ort  p90 16.1 ms [15.9, 16.3] at 99 % < budget 16.4 ms",
+            }
+        ),
+        "budget": Limit(text=budget, ms=16.4, percentile=90),
+        "before": _figures(score=0.82, p50_ms=31.0, p90_ms=32.1, size_mb=90.4, size=22_700_000),
+        "after": _figures(score=0.812, p50_ms=15.5, p90_ms=16.1, size_mb=60.2, size=15_100_000),
+        "score_ratio": 0.99,
+        "floor": 0.98,
+        "floor_met": floor_met,
+        "plan": PlanPart(
+            layers=(
+                LayerRow(
+                    heads=5,
+                    ffn=613,
+                    heads_before=12,
+                    ffn_before=1536,
+                    parameters_before=1_774_464,
+                    parameters_after=718_000,
+                ),
+            ),
+            predicted_ms=16.0,
+            measured_untrained_ms=16.05,
+            rounds=(Round(aim_ms=16.1, predicted_ms=16.0, measured_ms=16.05),),
+        ),
+        "transfer": Transfer(how="joint", what="both", when="all", gain=0.012, used=True),
+        "task": _task("mrpc", train=500),
+        "auxiliary": _task("qqp", train=8000),
+        "parity": (ParityRow(shape=(1, 8), max_abs=3e-6, cosine=1.0, agreement=1.0),),
+        "export": ExportPart(
+            operators={"MatMul": 36, "Gelu": 6},
+            fusions={"Attention": Fusion(expected=6, found=0)},
+            opset=20,
+            inputs=("input_ids", "attention_mask"),
+            sha256="0" * 64,
+            initializer_bytes=60_000_000,
+            parameters=15_100_000,
+        ),
+        "table": {"attention_ms": {"0": 0.0, "12": 2.1}, "ffn_ms": {"0": 0.0}, "rest_ms": 0.8},
+        "feasibility": Feasibility(dense_ms=31.0, minimum_ms=0.9, budget_ms=16.4),
+        "seconds": {"teacher": 41.2, "curves": 63.0},
+        "cached": ("teacher",),
+        "environment": {"python": "3.11.2"},
+        "recipe": {"model": "demo", "task": "mrpc", "budget": [budget]},
+        "command": "edgeprune compress --model demo --task mrpc --auxiliary qqp",
+        "peak_mb": 2100.0,
+        "bundle": "bundle",
+        "run": "runs/mrpc",
+    }
+    return Report(**(parts | changes))
+
+
+def _figures(*, score: float, p50_ms: float, p90_ms: float, size_mb: float, size: int) -> Figures:
+    return Figures(
+        score=score,
+        metric="accuracy",
+        p50_ms=p50_ms,
+        p90_ms=p90_ms,
+        size_mb=size_mb,
+        parameters=size,
+        precision="fp32",
+    )
+
+
+def _task(name: str, *, train: int) -> TaskPart:
+    return TaskPart(
+        name=name,
+        kind="pair",
+        metric="accuracy",
+        labels=2,
+        rows=Rows(train=train, validation=200, test=1000),
+        digest="1" * 64,
+    )
