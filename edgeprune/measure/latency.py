@@ -24,7 +24,7 @@ _EXAMPLES = 'write it as "12ms", "12 ms@p95" or "50%" (of the unpruned model)'
 
 @dataclass(frozen=True)
 class Budget:
-    """At least `percentile` percent of inferences take at most `ms`, or `share` of the dense model's.
+    """At least `percentile` percent of inferences take at most `ms`, or `share` of the dense ones.
 
     Exactly one of `ms` and `share` is set until `resolve`; afterwards `ms` always is.
     """
@@ -95,7 +95,7 @@ class Latency:
         return np.concatenate([np.asarray(launch) for launch in self.launches_ms])
 
     def percentile(self, percentile: float) -> float:
-        """The smallest sample that at least `percentile` percent of samples do not exceed, in ms."""
+        """The smallest sample in ms that at least `percentile` percent do not exceed."""
         return float(np.percentile(self.samples_ms, percentile, method="inverted_cdf"))
 
     @property

@@ -1,0 +1,221 @@
+"""One launch: the timing program on a device, for given models, and what it answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
+from edgeprune.measure.target import Finished, Target
+
+SCHEMA = 1  # of the specification and of the result; see edgeprune_targets/bench.py
+MARK = "edgeprune-bench"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What models are fed and run with."""
+
+    threads: int = 1
+    batch: int = 1
+    sequence: int = 128
+    limit_s: float = 600.0
+    """The longest that one launch may take, after which it counts as hung."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How many inferences of a model, how many in a row, and what goes untimed before them."""
+
+    iterations: int
+    block: int
+    settle: int
+    warmup_s: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one launch answered."""
+
+    result: Mapping[str, Any]
+
+    def samples_ms(self, model: str) -> list[float]:
+        return [float(x) for x in self.result["models"][model]["samples_ms"]]
+
+    def cold_ms(self, model: str) -> float:
+        """Opening the model and its first inference."""
+        row = self.result["models"][model]
+        return float(row["load_ms"] + row["first_ms"])
+
+    @property
+    def peak_mb(self) -> float:
+        return float(self.result["peak_mb"])
+
+    def conditions(self, model: str) -> dict[str, Any]:
+        """All but the samples: load, clocks and temperatures before and after, contention."""
+        shared = {k: v for k, v in self.result.items() if k not in ("schema", "models", "runtime")}
+        row = {k: v for k, v in self.result["models"][model].items() if k != "samples_ms"}
+        return shared | row
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Models and the timing program, converted and lying on the device in a folder of their own."""
+
+    target: Target
+    load: Load
+    models: Mapping[str, Path]
+    converted: Mapping[str, Path]
+    _there: Mapping[str, str]
+    _start: str
+    _session: str
+    _here: Path
+    _folder: str
+
+    def launch(self, names: Sequence[str], blocks: Blocks, *, seed: int) -> Run:
+        """Times the named models in one fresh process; several are interleaved in blocks."""
+        spec = {
+            "schema": SCHEMA,
+            "session": self._session,
+            "models": {name: self._there[name] for name in names},
+            "threads": self.load.threads,
+            "batch": self.load.batch,
+            "sequence": self.load.sequence,
+            "seed": seed,
+            "inputs": None,
+            "iterations": blocks.iterations,
+            "block": blocks.block,
+            "settle": blocks.settle,
+            "warmup_s": blocks.warmup_s,
+            "limit_s": self.load.limit_s,
+        }
+        path = self._here / "spec.json"
+        path.write_text(json.dumps(spec), encoding="utf-8")
+        device = self.target.device
+        command = [*device.python(), self._start, device.push(path, self._folder)]
+        # The process ends itself at its limit; a device that lost it is given up a little later.
+        finished = device.run(command, self._folder, limit_s=self.load.limit_s + 10)
+        return self._read(finished)
+
+    def _read(self, finished: Finished) -> Run:
+        said = [line.split(" ", 2) for line in finished.output.splitlines() if _is_said(line)]
+        stages = [json.loads(text) for _, kind, text in said if kind == "stage"]
+        stage = stages[-1] if stages else {"stage": "start", "model": ""}
+        if len(said) < 2 or said[-1][1] != "end" or said[-1][2] != _digest(said[-2][2]):
+            raise self._died(finished, stage)
+        _, kind, text = said[-2]
+        answer = json.loads(text)
+        if kind == "error":
+            raise self._failed(answer)
+        if answer["schema"] != SCHEMA:
+            raise TargetError(
+                f"target {self.target.name}",
+                why=f"its timing program speaks version {answer['schema']}, not {SCHEMA}",
+                remedy="install matching versions of edgeprune and of the target's package",
+            )
+        return Run(answer)
+
+    def _died(self, finished: Finished, stage: Mapping[str, str]) -> EdgepruneError:
+        what = f"{self._model(stage)} on target {self.target.name}"
+        where = f"in stage {stage['stage']!r}"
+        signal_number = _signal(finished.code)
+        if finished.code is None or signal_number == signal.SIGALRM:
+            why = f"no answer {where} within {self.load.limit_s:g} s"
+            return TargetError(what, why=why, remedy="the process was ended; allow it more time")
+        if signal_number == signal.SIGKILL:
+            return ResourceError(
+                what,
+                why=f"the timing process was killed {where}, as the system does without memory",
+                remedy="free memory, or measure at a smaller batch or sequence",
+            )
+        if signal_number:
+            why = f"the runtime crashed {where}: {signal.Signals(signal_number).name}"
+            return TargetError(what, why=why, remedy="try another version of the runtime")
+        last = finished.errors.strip().splitlines()[-1:] or ["no message"]
+        why = f"the timing process ended {where} with code {finished.code}: {last[0]}"
+        return TargetError(what, why=why, remedy="`edgeprune targets list` tells what is usable")
+
+    def _failed(self, error: Mapping[str, str]) -> EdgepruneError:
+        what = f"{self._model(error)} on target {self.target.name}"
+        why = f"{error['stage']}: {error['message'] or error['type']}"
+        if error["stage"] == "import":
+            return TargetError(what, why=why, remedy="`edgeprune targets list` tells the remedy")
+        if error["type"] == "NotImplementedError":
+            return TargetError(what, why=why, remedy="try another target or a newer runtime")
+        if error["type"] == "MemoryError":
+            return ResourceError(what, why=why, remedy="free memory, or measure at a smaller batch")
+        return OnnxError(what, why=why)
+
+    def _model(self, stage: Mapping[str, str]) -> str:
+        name = stage["model"]
+        return f"model {name!r} ({self.models[name]})" if name in self.models else "the models"
+
+
+@contextmanager
+def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[Bench]:
+    """Converts the models and pushes them; removes all of it at the end."""
+    for path in models.values():
+        if not path.is_file():
+            raise OnnxError(f"ONNX file {path}", why="not a file")
+    target.require()
+    with TemporaryDirectory(prefix="edgeprune-") as scratch, target.device.folder() as folder:
+        here = Path(scratch)
+        converted = {}
+        for number, (name, path) in enumerate(models.items()):
+            room = here / str(number)
+            room.mkdir()
+            converted[name] = target.runtime.convert(
+                path, room, batch=load.batch, sequence=load.sequence
+            )
+        program = target.runtime.program()
+        yield Bench(
+            target,
+            load,
+            models,
+            converted,
+            {name: target.device.push(path, folder) for name, path in converted.items()},
+            target.device.push(program.start, folder),
+            target.device.push(program.session, folder),
+            here,
+            folder,
+        )
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, or of the names and digests of all files in a folder."""
+    if path.is_dir():
+        rows = [f"{file.relative_to(path).as_posix()} {sha256(file)}" for file in files(path)]
+        return _digest("\n".join(rows))
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def files(path: Path) -> list[Path]:
+    """The file itself, or all files of a folder, sorted."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_said(line: str) -> bool:
+    return line.startswith(f"{MARK} ") and line.count(" ") >= 2
+
+
+def _signal(code: int | None) -> int | None:
+    """The signal that ended a command, given as subprocess does or as a shell does (128 + n)."""
+    if code is None:
+        return None
+    number = -code if code < 0 else code - 128
+    return number if number in {s.value for s in signal.Signals} else None

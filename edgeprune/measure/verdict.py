@@ -1,0 +1,216 @@
+"""Whether a budget is met, missed or neither, at a stated confidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeprune.errors import BudgetError
+from edgeprune.measure.latency import Budget, Latency
+from edgeprune.measure.tails import t_quantile
+
+Outcome = Literal["met", "missed", "inconclusive"]
+EXIT_CODES: dict[Outcome, int] = {"met": 0, "missed": 1, "inconclusive": 3}
+Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a verdict is what it is; the code is stable."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer, and all that it rests on.
+
+    `interval_ms` holds the percentile at `confidence` a side, its ends widened to what the
+    `n_effective` independent samples allow that the `n` are worth; the upper end is infinite where
+    they do not bound it. `more` says what would decide an inconclusive one. `rule` names how the
+    outcome was reached: "plain" compares the observed percentile with the budget and ignores the
+    interval.
+    """
+
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    percentile: float
+    observed_ms: float
+    budget_ms: float
+    interval_ms: tuple[float, float]
+    confidence: float
+    n: int
+    n_effective: float
+    exceeded: int
+    launches: int
+    more: str = ""
+    target: str = ""
+    rule: str = "plain"
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+    def line(self) -> str:
+        """All of it in one line."""
+        numbers = self._numbers() if math.isfinite(self.observed_ms) else ""
+        inconclusive = self.outcome == "inconclusive"
+        why = "; ".join(reason.text for reason in self.reasons) if inconclusive else ""
+        return "  ".join(word for word in (self.outcome, self.target, numbers, why) if word)
+
+    def _numbers(self) -> str:
+        low, high = self.interval_ms
+        upper = f"{high:.2f}" if math.isfinite(high) else "∞"
+        sign = ">" if self.observed_ms > self.budget_ms else "≤"
+        return (
+            f"p{self.percentile:g} {self.observed_ms:.2f} ms [{low:.2f}, {upper}] "
+            f"at {self.confidence * 100:g} % {sign} budget {self.budget_ms:.2f} ms "
+            f"(n={self.n} in {self.launches} launches, n*={self.n_effective:.0f})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: an end of the interval, or a percentile, that does not exist is None."""
+        data = asdict(self) | {"reasons": [asdict(reason) for reason in self.reasons]}
+        data["interval_ms"] = [_finite(end) for end in self.interval_ms]
+        data["observed_ms"] = _finite(self.observed_ms)
+        return data | {"exit_code": self.exit_code, "line": self.line()}
+
+
+def judge(
+    latency: Latency,
+    budget: Budget,
+    *,
+    confidence: float = 0.99,
+    target: str = "",
+    doubts: Sequence[Reason] = (),
+) -> Verdict:
+    """Whether at least `budget.percentile` percent of inferences take at most `budget.ms`.
+
+    `doubts` are findings from elsewhere that allow only an inconclusive answer. Raises BudgetError
+    for a share of the dense model that was not resolved to milliseconds.
+    """
+    if budget.ms is None:
+        raise BudgetError(f"budget {budget}", why="a share of a latency that is not known here")
+    share, alpha = budget.percentile / 100, 1 - confidence
+    launches = [np.asarray(launch, dtype=np.float64) for launch in latency.launches_ms if launch]
+    pooled = np.sort(np.concatenate(launches)) if launches else np.empty(0)
+    reasons = (*doubts, *_doubts(pooled, share, alpha))
+    n_effective, observed, interval = 0.0, math.nan, (math.nan, math.nan)
+    if pooled.size and np.isfinite(pooled).all():
+        observed = latency.percentile(budget.percentile)
+        n_effective = effective_size(launches, observed, alpha)
+        interval = percentile_interval(pooled, share, alpha, n_effective)
+    outcome, why = _plain(observed, budget.ms)
+    return Verdict(
+        outcome="inconclusive" if reasons else outcome,
+        reasons=reasons or (why,),
+        percentile=budget.percentile,
+        observed_ms=observed,
+        budget_ms=budget.ms,
+        interval_ms=interval,
+        confidence=confidence,
+        n=pooled.size,
+        n_effective=n_effective,
+        exceeded=int((pooled > budget.ms).sum()),
+        launches=len(launches),
+        more=_more(reasons, share, alpha),
+        target=target,
+    )
+
+
+def _plain(observed_ms: float, budget_ms: float) -> tuple[Outcome, Reason]:
+    change = f"{abs(observed_ms / budget_ms - 1):.1%}"
+    if observed_ms <= budget_ms:
+        return "met", Reason("within_budget", f"the percentile is {change} under the budget")
+    return "missed", Reason("over_budget", f"the percentile is {change} over the budget")
+
+
+def _doubts(pooled: Samples, share: float, alpha: float) -> list[Reason]:
+    if not pooled.size:
+        return [Reason("no_samples", "nothing was measured")]
+    if not np.isfinite(pooled).all():
+        return [Reason("samples_not_finite", "some samples are not finite numbers")]
+    least = least_size(share, alpha)
+    if pooled.size < least:
+        text = f"{pooled.size} samples cannot tell of p{share * 100:g}: it takes {least}"
+        return [Reason("too_few_samples", text)]
+    return []
+
+
+def _more(reasons: Sequence[Reason], share: float, alpha: float) -> str:
+    if any(reason.code in ("too_few_samples", "no_samples") for reason in reasons):
+        return f"at least {least_size(share, alpha)} inferences"
+    return "a measurement without what is named in the reasons" if reasons else ""
+
+
+def least_size(share: float, alpha: float) -> int:
+    """So many samples that their largest is above the percentile with probability 1 - alpha."""
+    return math.ceil(math.log(alpha) / math.log(share))
+
+
+def effective_size(launches: Sequence[Samples], quantile_ms: float, alpha: float) -> float:
+    """How many independent samples these are worth: Korn and Graubard's n*, launches as clusters.
+
+    Of the indicator of exceeding the pooled quantile, so that it exists when no sample exceeds
+    the budget.
+    """
+    over = [(launch > quantile_ms).astype(np.float64) for launch in launches]
+    n = sum(rows.size for rows in over)
+    share = float(np.concatenate(over).mean())
+    spread = share * (1 - share)
+    within = _variance_of_mean(np.concatenate([_batch_means(rows) for rows in over]))
+    between = _variance_of_mean(np.array([rows.mean() for rows in over]))
+    variance = max(within, between, spread / n)
+    if spread == 0:
+        return float(n)
+    correction = 1.0
+    if variance == between:
+        freedom = len(over) - 1
+        correction = (t_quantile(1 - alpha, n - 1) / t_quantile(1 - alpha, freedom)) ** 2
+    return min(float(n), spread / variance * correction)
+
+
+def _batch_means(rows: Samples) -> Samples:
+    """Means of consecutive samples, in batches so long that they hardly depend on one another."""
+    size = max(10, math.isqrt(rows.size))
+    whole = rows[: rows.size // size * size]
+    return whole.reshape(-1, size).mean(axis=1)
+
+
+def _variance_of_mean(means: Samples) -> float:
+    return float(means.var(ddof=1) / means.size) if means.size > 1 else 0.0
+
+
+def percentile_interval(
+    ordered_ms: Samples, share: float, alpha: float, n_effective: float
+) -> tuple[float, float]:
+    """Order statistics around a percentile: ranks from the binomial at n*, scaled to n."""
+    size = max(1, math.floor(n_effective))
+    below = _binomial_cdf(size, share)  # below[k] = P(at most k samples are under the percentile)
+    low_rank = int((below <= alpha).sum())
+    high_rank = int((1 - below > alpha).sum()) + 1
+    scale = ordered_ms.size / size
+    low = math.floor(low_rank * scale)
+    high = min(math.ceil(high_rank * scale), ordered_ms.size)
+    return (
+        float(ordered_ms[low - 1]) if low >= 1 else 0.0,
+        float(ordered_ms[high - 1]) if high_rank <= size else math.inf,
+    )
+
+
+def _binomial_cdf(size: int, share: float) -> Samples:
+    """P(at most k of `size`) for k = 0 … size."""
+    k = np.arange(size)
+    steps = np.log(size - k) - np.log(k + 1) + math.log(share) - math.log1p(-share)
+    log_mass = size * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
+    return np.asarray(np.minimum(np.cumsum(np.exp(log_mass)), 1.0))
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
