@@ -1,0 +1,60 @@
+"""How long to search and train: the three efforts, each a row of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    teacher_steps: int
+    recovery_steps: int
+    batch: int  # rows of each task a step
+    judge_students: bool  # recover with and without the auxiliary task, keep the better one
+    statistics_tokens: int  # of each task, for the error curves
+    draws: int  # plans tried by the sensitivity search
+    judged_rows: int  # each draw is judged on so many training rows
+    stages: int  # prune and recover in so many geometric steps at most
+    table_heads: int  # measured points of the latency table
+    table_widths: int
+
+
+EFFORTS: Mapping[str, Effort] = {
+    "quick": Effort(
+        teacher_steps=200,
+        recovery_steps=250,
+        batch=16,
+        judge_students=False,
+        statistics_tokens=8_000,
+        draws=12,
+        judged_rows=96,
+        stages=1,
+        table_heads=3,
+        table_widths=4,
+    ),
+    "standard": Effort(
+        teacher_steps=400,
+        recovery_steps=500,
+        batch=16,
+        judge_students=True,
+        statistics_tokens=16_000,
+        draws=40,
+        judged_rows=192,
+        stages=1,
+        table_heads=5,
+        table_widths=7,
+    ),
+    "thorough": Effort(
+        teacher_steps=1_000,
+        recovery_steps=1_200,
+        batch=16,
+        judge_students=True,
+        statistics_tokens=32_000,
+        draws=80,
+        judged_rows=256,
+        stages=2,
+        table_heads=6,
+        table_widths=12,
+    ),
+}

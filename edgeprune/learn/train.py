@@ -1,0 +1,316 @@
+"""The one training loop, and its two uses: teaching the dense model, recovering the pruned one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from edgeprune.encoder import Classifier, Encoder
+from edgeprune.errors import Diverged
+from edgeprune.learn.coupling import auxiliary_weight
+from edgeprune.progress import Progress
+from edgeprune.task import Rows, Task
+from edgeprune.tokens import Tokens, endless, in_order
+
+TEMPERATURE = 2.0
+HARD_LABELS = 0.3  # share of the gold label in the target's recovery loss
+ALIGNMENT = 0.5  # weight of the hidden states' distance to the teacher's
+UNLABELLED = 0.5  # weight of imitating the teacher's target head on auxiliary text
+CHECKPOINTS = 5
+WARM_UP = 0.05
+WEIGHT_DECAY = 0.01
+GRADIENT_NORM = 1.0
+AVERAGED_BELOW = 1_000  # training rows; a moving average of weights steadies small tasks
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of one task, ready to be drawn: tokens, targets [rows], and the head they belong to."""
+
+    head: str
+    tokens: Tokens
+    targets: Tensor
+    regression: bool
+
+    @classmethod
+    def of(cls, head: str, task: Task, rows: Rows, tokens: Tokens) -> Sample:
+        regression = task.kind == "regression"
+        targets = torch.from_numpy(np.asarray(rows.targets))
+        return cls(head, tokens, targets.float() if regression else targets.long(), regression)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, rows: NDArray[np.int64]) -> Sample:
+        return replace(self, tokens=self.tokens.take(rows), targets=self.targets[rows])
+
+
+@dataclass(frozen=True)
+class Schedule:
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A trained model with what validation said of it."""
+
+    model: Classifier
+    score: float
+    loss: float
+
+    def beats(self, other: Taught) -> bool:
+        """By validation score; the loss decides between equals."""
+        return (self.score, -self.loss) > (other.score, -other.loss)
+
+
+Judge = Callable[[Classifier], tuple[float, float]]  # validation score and loss
+
+
+@cache
+def accelerator() -> Accelerator:
+    """One for the process: a GPU when there is one; bf16 where the processor multiplies it."""
+    on_gpu = torch.cuda.is_available()
+    bf16 = torch.cuda.is_bf16_supported() if on_gpu else _cpu_multiplies_bf16()
+    return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if bf16 else "no")
+
+
+def _cpu_multiplies_bf16() -> bool:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def inputs_of(tokens: Tokens, rows: NDArray[np.int64], encoder: Encoder) -> dict[str, Tensor]:
+    device = accelerator().device
+    batch = tokens.batch(rows, encoder.input_names)
+    return {name: torch.from_numpy(ids).to(device) for name, ids in batch.items()}
+
+
+def gold_loss(logits: Tensor, targets: Tensor, regression: bool) -> Tensor:
+    targets = targets.to(logits.device)
+    return F.mse_loss(logits[:, 0], targets) if regression else F.cross_entropy(logits, targets)
+
+
+def imitation_loss(logits: Tensor, teacher: Tensor, regression: bool) -> Tensor:
+    """T^2 KL(teacher || student) at temperature T (Hinton et al. 2015); for scores, the MSE."""
+    if regression:
+        return F.mse_loss(logits, teacher)
+    student = F.log_softmax(logits / TEMPERATURE, dim=-1)
+    wanted = F.log_softmax(teacher / TEMPERATURE, dim=-1)
+    return F.kl_div(student, wanted, log_target=True, reduction="batchmean") * TEMPERATURE**2
+
+
+def predict(model: Classifier, sample: Sample, batch: int = 64) -> Tensor:
+    """Logits [rows, outputs] of the sample's head, in row order, on the CPU."""
+    model.eval()
+    outputs = torch.empty(len(sample), cast(nn.Linear, model.heads[sample.head]).out_features)
+    with torch.no_grad(), accelerator().autocast():
+        for rows in in_order(sample.tokens, batch):
+            logits, _ = model(inputs_of(sample.tokens, rows, model.encoder), sample.head)
+            outputs[rows] = logits.cpu()
+    return outputs
+
+
+def judge_on(task: Task, rows: Rows, sample: Sample) -> Judge:
+    """Judges a model by its score and its loss on rows kept out of training."""
+
+    def judge(model: Classifier) -> tuple[float, float]:
+        logits = predict(model, sample)
+        loss = float(gold_loss(logits, sample.targets, sample.regression))
+        return task.score(logits.numpy(), rows), loss
+
+    return judge
+
+
+def teach(
+    encoder: Encoder,
+    target: Sample,
+    auxiliary: Sample | None,
+    outputs: Mapping[str, int],
+    how: str,
+    schedule: Schedule,
+    judge: Judge,
+    progress: Progress,
+) -> Taught:
+    """Fine-tune a copy of the encoder on the target task, coupled with the auxiliary task.
+
+    `outputs` gives the width of each head. Raises Diverged.
+    """
+    torch.manual_seed(schedule.seed)
+    model = Classifier(copy.deepcopy(encoder), outputs).to(accelerator().device)
+    _start_at_the_mean(model, target)
+    model.set_dropout(DROPOUT)
+    draws = {s.head: _draw(s, schedule, model.encoder) for s in (target, auxiliary) if s}
+
+    def loss(share: float) -> Tensor:
+        weight = auxiliary_weight(how, share) if auxiliary else 0.0
+        total = torch.zeros((), device=accelerator().device)
+        for sample, part in ((target, 1 - weight), (auxiliary, weight)):
+            if sample is not None and part > 0:
+                inputs, targets = next(draws[sample.head])
+                logits, _ = model(inputs, sample.head)
+                total = total + part * gold_loss(logits, targets, sample.regression)
+        return total
+
+    return _fit(model, loss, schedule, judge, progress, averaged=len(target) < AVERAGED_BELOW)
+
+
+def recover(
+    student: Classifier,
+    teacher: Classifier,
+    target: Sample,
+    auxiliary: Sample | None,
+    how: str,
+    schedule: Schedule,
+    judge: Judge,
+    progress: Progress,
+) -> Taught:
+    """Train a pruned copy back towards its teacher, by distillation on both tasks. Raises Diverged.
+
+    L = (1 - a) [0.3 CE + 0.7 KL + mu align] + a KL_auxiliary + w_u [KL + mu align] on the
+    auxiliary text, where `align` is the mean over layers of MSE(h, h_teacher) / var(h_teacher).
+    """
+    torch.manual_seed(schedule.seed)
+    device = accelerator().device
+    model = copy.deepcopy(student).to(device)
+    model.set_dropout(0.0)
+    teacher = teacher.to(device).eval()
+    alive = [bool(layer.heads or layer.ffn) for layer in model.encoder.shape.layers]
+    draws = {s.head: _draw(s, schedule, model.encoder) for s in (target, auxiliary) if s}
+
+    def imitate(sample: Sample, weight: float) -> Tensor:
+        inputs, targets = next(draws[sample.head])
+        with torch.no_grad():
+            wanted, wanted_states = teacher(inputs)
+        logits, states = model(inputs)
+        likeness = imitation_loss(logits, wanted, target.regression)
+        aligned = ALIGNMENT * _distance(states, wanted_states, inputs["attention_mask"], alive)
+        if sample is target:
+            gold = gold_loss(logits, targets, target.regression)
+            return HARD_LABELS * gold + (1 - HARD_LABELS) * likeness + aligned
+        loss = UNLABELLED * (likeness + aligned)
+        if sample.head in teacher.heads and weight > 0:
+            mask = inputs["attention_mask"]
+            own = model.read(states[-1], mask, sample.head)
+            theirs = teacher.read(wanted_states[-1], mask, sample.head)
+            loss = loss + weight * imitation_loss(own, theirs, sample.regression)
+        return loss
+
+    def loss(share: float) -> Tensor:
+        weight = auxiliary_weight(how, share) if auxiliary else 0.0
+        total = (1 - min(weight, 0.5)) * imitate(target, weight)
+        if auxiliary is not None and weight > 0:
+            total = total + imitate(auxiliary, weight)
+        return total
+
+    return _fit(model, loss, schedule, judge, progress, averaged=len(target) < AVERAGED_BELOW)
+
+
+def _draw(
+    sample: Sample, schedule: Schedule, encoder: Encoder
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    for rows in endless(sample.tokens, schedule.batch, schedule.seed):
+        yield inputs_of(sample.tokens, rows, encoder), sample.targets[rows]
+
+
+def _start_at_the_mean(model: Classifier, target: Sample) -> None:
+    """A regression head that starts at the mean score spares the first hundred steps."""
+    if target.regression:
+        head = cast(nn.Linear, model.heads[target.head])
+        with torch.no_grad():
+            head.bias.fill_(float(target.targets.mean()))
+
+
+def _distance(
+    states: list[Tensor], wanted: list[Tensor], mask: Tensor, alive: list[bool]
+) -> Tensor:
+    """Mean over the layers that still live; layer positions stay, so each has its own teacher."""
+    tokens = mask.bool()
+    pairs = [
+        (own[tokens].float(), theirs[tokens].float())
+        for own, theirs, lives in zip(states[1:], wanted[1:], alive, strict=True)
+        if lives
+    ]
+    if not pairs:
+        return torch.zeros((), device=mask.device)
+    return torch.stack([F.mse_loss(own, theirs) / theirs.var() for own, theirs in pairs]).mean()
+
+
+def _fit(
+    model: Classifier,
+    loss: Callable[[float], Tensor],
+    schedule: Schedule,
+    judge: Judge,
+    progress: Progress,
+    *,
+    averaged: bool,
+) -> Taught:
+    """Minimise `loss(share of steps done)`; return the best checkpoint by validation."""
+    for parameter in model.encoder.embeddings.parameters():
+        parameter.requires_grad_(False)  # half the weights, and few rows to move them by
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=schedule.learning_rate,
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
+    )
+    pace = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step / schedule.steps))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99)) if averaged else None
+    checkpoints = _checkpoints(schedule.steps)
+    best: Taught | None = None
+    for step in range(schedule.steps):
+        model.train()
+        with accelerator().autocast():
+            value = loss(step / schedule.steps)
+        if not math.isfinite(float(value)):
+            raise Diverged(
+                f"training at step {step}", why=f"the loss is {float(value)}",
+                remedy="check the labels, or try another seed",
+            )
+        accelerator().backward(value)
+        accelerator().clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+        optimizer.step()
+        pace.step()
+        optimizer.zero_grad()
+        if average is not None:
+            average.update_parameters(model)
+        if step + 1 in checkpoints:
+            candidate = cast(Classifier, average.module) if average is not None else model
+            score, validation_loss = judge(candidate)
+            judged = Taught(candidate, score, validation_loss)
+            if best is None or judged.beats(best):
+                best = replace(judged, model=copy.deepcopy(candidate))
+        progress.step(step + 1, schedule.steps, f"loss {float(value):.3f}")
+    assert best is not None  # the last step is a checkpoint
+    best.model.set_dropout(0.0)
+    return replace(best, model=best.model.to("cpu").eval())
+
+
+def _pace(share: float) -> float:
+    """Linear warm-up, then linear decay to zero."""
+    return share / WARM_UP if share < WARM_UP else (1 - share) / (1 - WARM_UP)
+
+
+def _checkpoints(steps: int) -> set[int]:
+    """In the second half, the end included."""
+    first = steps // 2
+    return {first + (steps - first) * i // CHECKPOINTS for i in range(1, CHECKPOINTS + 1)}

@@ -1,0 +1,149 @@
+"""Error curves, a latency table and a budget: the plan with the least expected loss (numpy only)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgeprune.errors import Unreachable
+from edgeprune.measure.latency import LatencyTable
+from edgeprune.shape import LayerShape, Shape
+
+SubLayer = tuple[int, Literal["attention", "ffn"]]
+Errors = Mapping[SubLayer, Mapping[int, float]]  # sub-layer -> width -> expected loss
+
+RESOLUTION = 2_000  # Q: steps that the budget is divided into
+SPREAD = 0.5  # of the logarithm of a sub-layer's sensitivity, over the draws
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The shape that a budget buys, with what the table and the curves say of it."""
+
+    shape: Shape
+    predicted_ms: float
+    predicted_loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape.to_dict(),
+            "predicted_ms": self.predicted_ms,
+            "predicted_loss": self.predicted_loss,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Plan:
+        return cls(Shape.from_dict(data["shape"]), data["predicted_ms"], data["predicted_loss"])
+
+
+def minimum_ms(table: LatencyTable, dense: Shape) -> float:
+    """The latency with every sub-layer removed, below which nothing can be reached."""
+    return table.predict(dense.with_layers([LayerShape(0, 0)] * len(dense.layers)))
+
+
+def search(
+    errors: Errors,
+    table: LatencyTable,
+    dense: Shape,
+    budget_ms: float,
+    sensitivity: Mapping[SubLayer, float] | None = None,
+) -> Plan:
+    """min sum s_j e_j(k_j) under sum of milliseconds <= budget, exactly, by dynamic programming.
+
+    A knapsack with one choice of width for each sub-layer; costs are rounded up to 1/2000 of the
+    budget, so the plan never exceeds it. `budget_ms` is a median latency, as the table predicts.
+    Raises Unreachable.
+    """
+    room_ms = budget_ms - table.rest_ms
+    if budget_ms < minimum_ms(table, dense):
+        raise unreachable(budget_ms, table, dense)
+    best = np.zeros(RESOLUTION + 1)  # least loss for every number of steps of the budget
+    choices: list[tuple[SubLayer, np.ndarray[Any, Any], list[int]]] = []
+    for key, curve in errors.items():
+        scale = sensitivity[key] if sensitivity else 1.0
+        widths = sorted(curve)
+        extended = np.full((len(widths), RESOLUTION + 1), math.inf)
+        for row, width in enumerate(widths):
+            steps = _steps(_cost_ms(table, key, width), room_ms)
+            if steps <= RESOLUTION:
+                extended[row, steps:] = best[: RESOLUTION + 1 - steps] + scale * curve[width]
+        choice = extended.argmin(axis=0)
+        best = np.take_along_axis(extended, choice[None], axis=0)[0]
+        choices.append((key, choice, widths))
+    if not math.isfinite(best[RESOLUTION]):
+        raise unreachable(budget_ms, table, dense)
+    widths_by_key: dict[SubLayer, int] = {}
+    left = RESOLUTION
+    for key, choice, widths in reversed(choices):
+        widths_by_key[key] = widths[choice[left]]
+        left -= _steps(_cost_ms(table, key, widths_by_key[key]), room_ms)
+    shape = dense.with_layers(
+        [
+            LayerShape(widths_by_key.get((i, "attention"), 0), widths_by_key.get((i, "ffn"), 0))
+            for i in range(len(dense.layers))
+        ]
+    )
+    loss = sum(errors[key][width] for key, width in widths_by_key.items())
+    return Plan(shape, table.predict(shape), loss)
+
+
+def _cost_ms(table: LatencyTable, key: SubLayer, width: int) -> float:
+    sub_layer = table.attention(width) if key[1] == "attention" else table.ffn(width)
+    return table.slope * sub_layer
+
+
+def _steps(cost_ms: float, room_ms: float) -> int:
+    if cost_ms <= 0:
+        return 0
+    if room_ms <= 0:
+        return RESOLUTION + 1
+    return math.ceil(RESOLUTION * cost_ms / room_ms - 1e-9)
+
+
+def unreachable(budget_ms: float, table: LatencyTable, dense: Shape) -> Unreachable:
+    smallest = minimum_ms(table, dense)
+    return Unreachable(
+        f"budget {budget_ms:.2f} ms (median)",
+        why=f"unreachable: with every head and FFN unit gone {smallest:.2f} ms are left",
+        remedy=f"the smallest budget that can be reached is {smallest:.2f} ms",
+    )
+
+
+def search_sensitivity(
+    errors: Errors,
+    table: LatencyTable,
+    dense: Shape,
+    budget_ms: float,
+    judge: Callable[[Plan], float],
+    *,
+    draws: int,
+    seed: int,
+) -> tuple[Plan, dict[SubLayer, float]]:
+    """The plan that `judge` likes best (least is best) among those of random sensitivities.
+
+    s_j = exp(N(0, 0.5)), the first draw being 1; later draws start from the best so far. The
+    curves take sub-layers as independent, which they are not: the judge sees them together.
+    """
+    random = np.random.default_rng(seed)
+    keys = list(errors)
+    best_logs = np.zeros(len(keys))
+    best_plan, best_value = None, math.inf
+    seen: set[str] = set()
+    for draw in range(draws):
+        # Halfway, explore around the best instead of around one.
+        centre = best_logs if draw >= draws // 2 else np.zeros(len(keys))
+        logs = centre + random.normal(0, SPREAD, len(keys)) if draw else centre
+        sensitivity = dict(zip(keys, np.exp(logs).tolist(), strict=True))
+        plan = search(errors, table, dense, budget_ms, sensitivity)
+        if str(plan.shape) in seen:
+            continue
+        seen.add(str(plan.shape))
+        value = judge(plan)
+        if value < best_value:
+            best_plan, best_value, best_logs = plan, value, logs
+    assert best_plan is not None  # the first draw is always judged
+    return best_plan, dict(zip(keys, np.exp(best_logs).tolist(), strict=True))

@@ -1,0 +1,93 @@
+"""Rows of text as token ids, and batches of them; numpy, so that both halves can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids and token types of every row, unpadded; the type of padding is 0."""
+
+    ids: tuple[Ints, ...]
+    types: tuple[Ints, ...]
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> Ints:
+        return np.array([len(row) for row in self.ids], dtype=np.int64)
+
+    def take(self, rows: Sequence[int] | Ints) -> Tokens:
+        return Tokens(
+            tuple(self.ids[i] for i in rows), tuple(self.types[i] for i in rows), self.pad
+        )
+
+    def batch(
+        self, rows: Sequence[int] | Ints, names: Sequence[str], length: int | None = None
+    ) -> dict[str, Ints]:
+        """The named inputs [len(rows), length], padded to the longest row or to `length`."""
+        length = length or max(len(self.ids[i]) for i in rows)
+        inputs = {
+            "input_ids": np.full((len(rows), length), self.pad, dtype=np.int64),
+            "attention_mask": np.zeros((len(rows), length), dtype=np.int64),
+            "token_type_ids": np.zeros((len(rows), length), dtype=np.int64),
+        }
+        for position, row in enumerate(rows):
+            tokens = len(self.ids[row])
+            inputs["input_ids"][position, :tokens] = self.ids[row]
+            inputs["attention_mask"][position, :tokens] = 1
+            inputs["token_type_ids"][position, :tokens] = self.types[row]
+        return {name: inputs[name] for name in names}
+
+
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, length: int
+) -> Tokens:
+    """Rows cut at `length` tokens by a Hugging Face tokenizer."""
+    columns = (list(texts),) if pairs is None else (list(texts), list(pairs))
+    if not texts:
+        return Tokens((), (), int(tokenizer.pad_token_id))
+    rows = tokenizer(
+        *columns, truncation=True, max_length=length, return_token_type_ids=True, verbose=False
+    )
+    return Tokens(
+        tuple(np.asarray(row, dtype=np.int64) for row in rows["input_ids"]),
+        tuple(np.asarray(row, dtype=np.int64) for row in rows["token_type_ids"]),
+        int(tokenizer.pad_token_id),
+    )
+
+
+def in_order(tokens: Tokens, size: int) -> Iterator[Ints]:
+    """Row numbers in batches of like lengths, each row once: for evaluation."""
+    order = np.argsort(tokens.lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def endless(tokens: Tokens, size: int, seed: int) -> Iterator[Ints]:
+    """Row numbers in random batches, epoch after epoch; rows of like lengths stand together.
+
+    A window of eight batches is sorted by length, which halves the padding and leaves the batches
+    random enough.
+    """
+    random = np.random.default_rng(seed)
+    lengths = tokens.lengths
+    size = min(size, len(tokens))
+    while True:
+        order = random.permutation(len(tokens))
+        for start in range(0, len(order) - size + 1, 8 * size):
+            window = order[start : start + 8 * size]
+            window = window[np.argsort(lengths[window], kind="stable")]
+            batches = [window[i : i + size] for i in range(0, len(window) - size + 1, size)]
+            for batch in random.permutation(len(batches)):
+                yield batches[batch]
