@@ -1,3 +1,108 @@
-"""Compress transformer encoders to a latency budget in milliseconds, and prove that it is met."""
+"""Compress transformer encoders to a latency budget in milliseconds, and prove that it is met.
+
+    report = edgeprune.compress(edgeprune.Recipe(model="DIR", task="data/mrpc", budget="50%"))
+    verdict = edgeprune.check("runs/edgeprune", "12ms")
+
+Each name is imported when it is first used, so that what measures never loads what learns.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeprune.compression import compress, compress_all, dry_run
+    from edgeprune.encoder import load
+    from edgeprune.errors import (
+        BudgetError,
+        DataError,
+        Diverged,
+        EdgepruneError,
+        InputError,
+        Missed,
+        ModelError,
+        OnnxError,
+        ParityError,
+        RecipeError,
+        RefusedError,
+        ResourceError,
+        TargetError,
+        Unreachable,
+    )
+    from edgeprune.gate import check, profile
+    from edgeprune.measure.latency import Budget, Latency, LatencyTable
+    from edgeprune.measure.profile import Profile
+    from edgeprune.measure.verdict import Verdict
+    from edgeprune.progress import Progress
+    from edgeprune.recipe import Recipe
+    from edgeprune.report.report import Report
+    from edgeprune.shape import LayerShape, Shape
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "BudgetError",
+    "DataError",
+    "Diverged",
+    "EdgepruneError",
+    "InputError",
+    "Latency",
+    "LatencyTable",
+    "LayerShape",
+    "Missed",
+    "ModelError",
+    "OnnxError",
+    "ParityError",
+    "Profile",
+    "Progress",
+    "Recipe",
+    "RecipeError",
+    "RefusedError",
+    "Report",
+    "ResourceError",
+    "Shape",
+    "TargetError",
+    "Unreachable",
+    "Verdict",
+    "check",
+    "compress",
+    "compress_all",
+    "dry_run",
+    "load",
+    "profile",
+]
+
+_ROOMS = {
+    "edgeprune.compression": ("compress", "compress_all", "dry_run"),
+    "edgeprune.encoder": ("load",),
+    "edgeprune.gate": ("check", "profile"),
+    "edgeprune.measure.latency": ("Budget", "Latency", "LatencyTable"),
+    "edgeprune.measure.profile": ("Profile",),
+    "edgeprune.measure.verdict": ("Verdict",),
+    "edgeprune.progress": ("Progress",),
+    "edgeprune.recipe": ("Recipe",),
+    "edgeprune.report.report": ("Report",),
+    "edgeprune.shape": ("LayerShape", "Shape"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'edgeprune' has no attribute {name!r}")
+    room = _ROOM_OF.get(name, "edgeprune.errors")
+    try:
+        value = getattr(import_module(room), name)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("edgeprune"):
+            raise
+        told = f"edgeprune.{name} needs {error.name}: pip install 'edgeprune[train]'"
+        raise ModuleNotFoundError(told, name=error.name) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

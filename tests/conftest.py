@@ -47,7 +47,11 @@ def _report(
                 "confidence": 0.99,
                 "n": 1000,
                 "n_effective": 410.5,
+                "exceeded": 41,
                 "launches": 10,
+                "target": "ort",
+                "rule": "plain",
+                "exit_code": {"met": 0, "missed": 1, "inconclusive": 3}[outcome],
                 "line": f"{outcome}  ort  p90 16.1 ms [15.9, 16.3] at 99 % < budget 16.4 ms",
             }
         ),

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import InputError, ResourceError
+from edgeprune.measure.latency import Budget, Latency
+from edgeprune.measure.verdict import judge
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
 from edgeprune.report.folder import read_reports, slug, write_reports
 from edgeprune.report.markdown import to_markdown
-from edgeprune.report.report import Report, exit_code, layer_rows
+from edgeprune.report.report import Judgement, Report, exit_code, layer_rows
 from edgeprune.schema import schemas
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.template import commented
@@ -97,12 +99,24 @@ def test_the_home_folder_and_secrets_are_not_told(
 
 
 def test_the_environment_is_an_allow_list() -> None:
-    facts = {"cpu": "Zen", "hostname": "janes-laptop", "env": {"TOKEN": "x"}}
-    told = environment("ort", facts, frozenset({"cpu", "governor"}))
+    device = {"cpu": "Zen", "hostname": "janes-laptop", "env": {"TOKEN": "x"}}
+    told = environment("ort", {"device": device, "runtime": {"name": "ort", "user": "jane"}})
     assert told["cpu"] == "Zen"
-    assert not {"hostname", "env", "governor"} & told.keys()
     assert told["target"] == "ort"
     assert told["onnxruntime"]
+    assert told["runtime"] == {"name": "ort"}
+    assert not {"hostname", "env", "governor"} & told.keys()
+
+
+def test_a_verdict_stands_in_the_report_as_it_was_judged() -> None:
+    latency = Latency.of([[10.0 + i % 7 / 10 for i in range(100)]] * 10)
+    verdict = judge(latency, Budget.parse("12ms"), target="ort")
+    assert Judgement.model_validate(verdict.to_dict()).model_dump(mode="json") == verdict.to_dict()
+
+
+def test_a_verdict_without_samples_can_be_reported() -> None:
+    verdict = judge(Latency.of([]), Budget.parse("12ms"))
+    assert Judgement.model_validate(verdict.to_dict()).observed_ms is None
 
 
 def test_each_budget_of_a_run_has_its_folder_and_the_first_is_the_run_s(
@@ -184,7 +198,7 @@ def test_a_folder_without_a_report_says_what_to_give(tmp_path: Path) -> None:
 
 def test_markdown_answers_at_a_glance(make_report: MakeReport) -> None:
     told = to_markdown([make_report()])
-    assert told.startswith("# 50%: met\n")
+    assert told.startswith("# 50% (16.4 ms): met\n")
     assert "| p90 latency | 32.1 ms | 16.1 ms | 1.99x faster |" in told
     assert "| accuracy | 0.820 | 0.812 | 99.0% kept, floor 98% |" in told
     assert "| 1 | 12 → 5 | 1536 → 613 |" in told
@@ -193,7 +207,7 @@ def test_markdown_answers_at_a_glance(make_report: MakeReport) -> None:
 
 def test_markdown_says_when_quality_fell_below_the_floor(make_report: MakeReport) -> None:
     told = to_markdown([make_report(floor_met=False)])
-    assert told.startswith("# 50%: met, under the quality floor\n")
+    assert told.startswith("# 50% (16.4 ms): met, under the quality floor\n")
     assert "floor 98% not met" in told
 
 

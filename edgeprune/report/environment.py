@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
+PACKAGES = ("edgeprune", "torch", "transformers", "onnx", "onnxruntime", "numpy")
+DEVICE = ("device", "machine", "cpu", "flags", "cores", "memory_mb", "kernel", "governor")
+RUNTIME = ("name", "version", "providers", "intra_op_threads", "graph_optimization", "synthetic")
 
 
-def environment(target: str, facts: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
-    """Versions of what a run used, and the allowed ones among the facts of its target's profile."""
+def environment(target: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run used: its Python and packages, and its target by the facts of a Profile."""
     return {
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
         **{name: version for name in PACKAGES if (version := _version(name))},
         "target": target,
-        **{name: facts[name] for name in sorted(allowed & facts.keys())},
+        **_allowed(facts.get("device", {}), DEVICE),
+        "runtime": _allowed(facts.get("runtime", {}), RUNTIME),
     }
+
+
+def _allowed(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: facts[name] for name in names if name in facts}
 
 
 def _version(package: str) -> str | None:

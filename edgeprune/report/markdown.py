@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from edgeprune.report.report import Figures, Report, TaskPart
+from edgeprune.units import count, duration, megabytes, ms
 
 Row = tuple[str, ...]
 
@@ -17,7 +18,7 @@ def to_markdown(reports: Sequence[Report]) -> str:
     """One report in full; several as one table of all budgets, then each in full."""
     if len(reports) == 1:
         return _joined(_story(reports[0], "#"))
-    head = ["# edgeprune: " + ", ".join(f"{r.budget.text} {answer(r)}" for r in reports)]
+    head = ["# edgeprune: " + "; ".join(f"{r.budget.text} {answer(r)}" for r in reports)]
     head.append(_table(*budgets_table(reports)))
     return _joined([*head, *(part for report in reports for part in _story(report, "##"))])
 
@@ -28,6 +29,12 @@ def answer(report: Report) -> str:
     return outcome if report.floor_met else f"{outcome}, under the quality floor"
 
 
+def limit(report: Report) -> str:
+    """The budget as it was asked for; a share also in milliseconds."""
+    text = report.budget.text
+    return f"{text} ({ms(report.budget.ms)})" if "%" in text else text
+
+
 def comparison_table(report: Report) -> tuple[Row, list[Row]]:
     """Head and rows: what is compared, before, after, and the change."""
     before, after = report.before, report.after
@@ -35,7 +42,12 @@ def comparison_table(report: Report) -> tuple[Row, list[Row]]:
         ("p50 latency", ms(before.p50_ms), ms(after.p50_ms), _times(before.p50_ms, after.p50_ms)),
         ("p90 latency", ms(before.p90_ms), ms(after.p90_ms), _times(before.p90_ms, after.p90_ms)),
         (after.metric, f"{before.score:.3f}", f"{after.score:.3f}", _kept(report)),
-        ("size", megabytes(before), megabytes(after), _less(before.size_mb, after.size_mb)),
+        (
+            "size",
+            megabytes(before.size_mb),
+            megabytes(after.size_mb),
+            _less(before.size_mb, after.size_mb),
+        ),
         (
             "parameters",
             count(before.parameters),
@@ -51,29 +63,8 @@ def budgets_table(reports: Sequence[Report]) -> tuple[Row, list[Row]]:
     first = reports[0]
     head = ("budget", "verdict", "p90", first.after.metric, "kept", "size", "parameters")
     rows = [("unpruned", "", *_figures(first.before, ""))]
-    rows += [(r.budget.text, answer(r), *_figures(r.after, _kept(r))) for r in reports]
+    rows += [(limit(r), answer(r), *_figures(r.after, _kept(r))) for r in reports]
     return head, rows
-
-
-def ms(value: float) -> str:
-    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
-
-
-def count(number: int) -> str:
-    """A number as people say it: 912, 34.5 k, 22.7 M."""
-    for unit, name in ((1_000_000_000, " G"), (1_000_000, " M"), (1_000, " k")):
-        if number >= unit:
-            return f"{number / unit:.1f}{name}"
-    return str(number)
-
-
-def megabytes(figures: Figures) -> str:
-    return f"{figures.size_mb:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
 def transfer_line(report: Report) -> str:
@@ -91,10 +82,10 @@ def transfer_line(report: Report) -> str:
 def _story(report: Report, level: str) -> list[str]:
     line = report.verdict.line
     reasons = [
-        f"- {_safe(reason.text)} (`{_safe(reason.code)}`)" for reason in report.verdict.reasons
+        f"- {_safe(reason.text)} ({_mono(reason.code)})" for reason in report.verdict.reasons
     ]
     return [
-        f"{level} {_safe(report.budget.text)}: {answer(report)}",
+        f"{level} {_safe(limit(report))}: {answer(report)}",
         _code(line),
         "\n".join(reasons),
         _table(*comparison_table(report)),
@@ -120,8 +111,8 @@ def _removed(report: Report, level: str) -> list[str]:
     ]
     foreseen = (
         f"The latency table foresaw {ms(plan.predicted_ms)}; the exported, untrained model took "
-        f"{ms(plan.measured_untrained_ms)} (in {len(plan.rounds)} round(s) of planning and timing)."
-        f" Unpruned {ms(report.feasibility.dense_ms)}, smallest possible "
+        f"{ms(plan.measured_untrained_ms)}, rounds of planning and timing: {len(plan.rounds)}. "
+        f"Unpruned {ms(report.feasibility.dense_ms)}, smallest possible "
         f"{ms(report.feasibility.minimum_ms)}."
     )
     table = _table(("layer", "heads", "FFN", "parameters"), rows)
@@ -143,7 +134,7 @@ def _export(report: Report, level: str) -> list[str]:
             candidate.precision,
             ms(candidate.p90_ms),
             f"{candidate.score:.3f}",
-            f"{candidate.size_mb:.1f} MB",
+            megabytes(candidate.size_mb),
             "kept" if candidate.kept else "not kept",
             candidate.why,
         )
@@ -154,7 +145,7 @@ def _export(report: Report, level: str) -> list[str]:
     facts = [f"opset {export.opset}", f"{sum(export.operators.values())} operators", *fusions]
     return [
         f"{level}# The exported file",
-        _safe(", ".join(facts)) + f", sha256 `{_safe(export.sha256)}`",
+        _safe(", ".join(facts)) + f", sha256 {_mono(export.sha256)}",
         "Answers against PyTorch:",
         _table(("batch x tokens", "max difference", "cosine", "same answer"), parity),
         _table(("precision", "p90", "score", "size", "", "why"), precisions),
@@ -182,7 +173,7 @@ def _run(report: Report, level: str) -> list[str]:
     return [
         f"{level}# The run",
         _table(("stage", "time", ""), stages),
-        f"Peak memory {report.peak_mb:.0f} MB. Bundle: `{_safe(report.bundle)}`.",
+        f"Peak memory {report.peak_mb:.0f} MB. Bundle: {_mono(report.bundle)}.",
         "\n".join(f"- {_safe(note)}" for note in report.notes),
         "\n".join(facts),
         "Again:",
@@ -191,7 +182,7 @@ def _run(report: Report, level: str) -> list[str]:
 
 
 def _figures(figures: Figures, kept: str) -> Row:
-    size, parameters = megabytes(figures), count(figures.parameters)
+    size, parameters = megabytes(figures.size_mb), count(figures.parameters)
     return (ms(figures.p90_ms), f"{figures.score:.3f}", kept, size, parameters)
 
 
@@ -226,6 +217,10 @@ def _table(head: Row, rows: Sequence[Row]) -> str:
 def _safe(text: object) -> str:
     """One line that Markdown shows as it is."""
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))
+
+
+def _mono(text: str) -> str:
+    return f"`{' '.join(text.replace('`', '').split())}`"
 
 
 def _code(text: str) -> str:

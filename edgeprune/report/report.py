@@ -35,12 +35,12 @@ class Reason(_Part):
 
 
 class Judgement(_Part):
-    """The verdict on the measured latency, and the numbers it rests on."""
+    """The verdict on the measured latency, and the numbers it rests on: a Verdict's `to_dict`."""
 
     outcome: Outcome
     reasons: tuple[Reason, ...] = ()
     percentile: float
-    observed_ms: float = Field(description="The measured percentile.")
+    observed_ms: float | None = Field(description="The measured percentile; null if unmeasured.")
     budget_ms: float
     interval_ms: tuple[float | None, float | None] = Field(
         description="Of the percentile; null where the samples do not bound it."
@@ -48,7 +48,12 @@ class Judgement(_Part):
     confidence: float
     n: int = Field(description="Timed inferences.")
     n_effective: float = Field(description="Independent inferences that these are worth.")
+    exceeded: int = Field(description="Inferences over the budget.")
     launches: int
+    more: str = Field("", description="What would decide an inconclusive verdict.")
+    target: str
+    rule: str = Field(description="How the outcome was reached.")
+    exit_code: int
     line: str = Field(description="All of it in one line.")
 
 
@@ -70,6 +75,7 @@ class Figures(_Part):
     size_mb: float
     parameters: int
     precision: str
+    onnx: str | None = Field(None, description="Where it lies, relative to the run folder.")
 
 
 class LayerRow(_Part):

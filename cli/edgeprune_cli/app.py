@@ -1,0 +1,453 @@
+"""The `edgeprune` command: each function parses, makes one library call, shows, and exits.
+
+Nothing heavy is imported before a command runs, so that `edgeprune --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+import edgeprune
+from edgeprune.errors import EdgepruneError, InputError, ResourceError, TargetError
+from edgeprune_cli import show
+
+if TYPE_CHECKING:
+    from edgeprune import Recipe, Report
+
+EXIT_CODES = (
+    "Exit codes: 0 met, 1 missed, 2 bad input or usage, 3 inconclusive, 4 target or extra not "
+    "available, 5 disk or memory, 6 refused, 70 a bug, 130 interrupted."
+)
+# What the system says when it will not write: no space, no quota, read-only, no permission.
+FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+# typer carries its own copy of click or uses the installed one, by its version.
+UsageError: Any = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="edgeprune",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
+targets_app = typer.Typer(help="What models can be measured on.", no_args_is_help=False)
+app.add_typer(targets_app, name="targets")
+
+WHAT, DATA, METHOD = "What", "Data", "Method"
+PRECISION, MEASURING, THIS_CALL = "Precision and quality", "Measuring", "This call"
+
+
+def _option(help: str, panel: str, default: object = None, choices: str = "") -> Any:
+    """An option of the recipe. It is left out unless given, so its default is only told."""
+    help += f" One of: {choices}." if choices else ""
+    help += f" Default: {default}." if default is not None else ""
+    return typer.Option(help=help, rich_help_panel=panel, show_default=False)
+
+
+def _flag(name: str, help: str) -> Any:
+    return typer.Option(name, help=help, rich_help_panel=THIS_CALL)
+
+
+Subject = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A run folder, a bundle or an ONNX file.")
+]
+Target = Annotated[
+    str | None,
+    _option("Where latency counts: a runtime, or runtime@device (`targets list`).", WHAT, "ort"),
+]
+Tokens = Annotated[int | None, _option("Tokens a row is measured and cut at.", MEASURING, 128)]
+Batch = Annotated[int | None, _option("Rows per inference when measuring.", MEASURING, 1)]
+Threads = Annotated[int | None, _option("Threads of the runtime when measuring.", MEASURING, 1)]
+Runs = Annotated[
+    str | None,
+    _option(
+        "How many launches and inferences a measurement takes.",
+        MEASURING,
+        "standard",
+        choices="rapid, quick, standard, thorough",
+    ),
+]
+Json = Annotated[bool, _flag("--json", "Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, _flag("--quiet", "Print nothing but errors.")]
+# `main` looks for it among the words itself, as it must work wherever a command fails.
+Debug = Annotated[bool, _flag("--debug", "Show the traceback of an error.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> int:
+    """Compress transformer encoders to a latency budget in milliseconds, and prove it is met.
+
+    \b
+    edgeprune demo                            the whole job on a small example
+    edgeprune init                            a commented recipe to start from
+    edgeprune compress recipe.yaml --budget 12ms
+    edgeprune check runs/mrpc --budget "12 ms@p95"
+    """
+    if version:
+        show.out(f"edgeprune {edgeprune.__version__}")
+    elif context.invoked_subcommand is None:
+        show.out(context.get_help())
+        return 2
+    return 0
+
+
+@app.command()
+def compress(
+    context: typer.Context,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe; options override its keys.")
+    ] = None,
+    model: Annotated[str | None, _option("Encoder: a folder, a hub name, or `demo`.", WHAT)] = None,
+    task: Annotated[
+        str | None,
+        _option(
+            "Labelled rows: a folder with train/validation/test files, one file (JSON Lines, CSV, "
+            "TSV, Parquet), or the name of a `datasets` data set.",
+            WHAT,
+        ),
+    ] = None,
+    auxiliary: Annotated[
+        str | None,
+        _option("A related, bigger data set to learn from; read like `task`.", WHAT),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        _option(
+            'Latency budget: "12ms", "12 ms@p95", or "50%" of the unpruned model. Several share '
+            "one teacher, one latency table and one set of error curves.",
+            WHAT,
+            "50%",
+        ),
+    ] = None,
+    target: Target = None,
+    out: Annotated[Path | None, _option("The run folder.", WHAT, "runs/edgeprune")] = None,
+    text: Annotated[str | None, _option("Column of the text; detected if not named.", DATA)] = None,
+    text_pair: Annotated[str | None, _option("Column of the second text of a pair.", DATA)] = None,
+    label: Annotated[str | None, _option("Column of the label or score.", DATA)] = None,
+    metric: Annotated[
+        str | None,
+        _option(
+            "auto: accuracy for classes, Spearman's correlation for scores.",
+            DATA,
+            "auto",
+            choices="auto, accuracy, f1, f1_macro, matthews, spearman, pearson",
+        ),
+    ] = None,
+    train_size: Annotated[
+        int | None,
+        _option("Rows to train on: a seeded sample, stratified by class.", DATA),
+    ] = None,
+    auxiliary_size: Annotated[
+        int | None, _option("Rows of the auxiliary task to use at most.", DATA, 8000)
+    ] = None,
+    allow_leakage: Annotated[
+        bool | None,
+        _option(
+            "Go on although over 1% of evaluation rows stand in the training rows.", DATA, False
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        _option("What decides which heads and FFN units go.", METHOD, "obs", choices="obs"),
+    ] = None,
+    transfer_how: Annotated[
+        str | None,
+        _option(
+            "How the auxiliary task is coupled while the teacher learns.",
+            METHOD,
+            "joint",
+            choices="none, sequential, joint",
+        ),
+    ] = None,
+    transfer_what: Annotated[
+        str | None,
+        _option(
+            "What is transferred: the jointly taught weights, the pooled activation statistics of "
+            "the error curves, or both.",
+            METHOD,
+            "both",
+            choices="none, weights, stats, both",
+        ),
+    ] = None,
+    transfer_when: Annotated[
+        str | None,
+        _option(
+            "In which stage the auxiliary task takes part; `all` lets the guard switch it off "
+            "where it does not help.",
+            METHOD,
+            "all",
+            choices="teacher, prune, recover, all",
+        ),
+    ] = None,
+    effort: Annotated[
+        str | None,
+        _option(
+            "How long to search and train.", METHOD, "standard", choices="quick, standard, thorough"
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        _option(
+            "auto keeps int8 where it is faster and within the quality floor.",
+            PRECISION,
+            "fp32",
+            choices="fp32, int8, auto",
+        ),
+    ] = None,
+    floor: Annotated[
+        float | None,
+        _option("Quality floor, as a share of the unpruned model's score.", PRECISION, 0.98),
+    ] = None,
+    sequence: Tokens = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    runs: Runs = None,
+    seed: Annotated[
+        int | None, _option("Of samples, initial heads and batches.", METHOD, 0)
+    ] = None,
+    save_recipe: Annotated[
+        Path | None, _option("Write what is asked for here as a recipe.", THIS_CALL)
+    ] = None,
+    dry_run: Annotated[
+        bool, _flag("--dry-run", "Print stages, feasibility and expected minutes; write nothing.")
+    ] = False,
+    restart: Annotated[
+        bool, _flag("--restart", "Redo every stage instead of taking up what is there.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Make an encoder smaller until it meets a latency budget, measured on the target.
+
+    \b
+    edgeprune compress --model DIR --task data/mrpc --budget 50% --out runs/mrpc
+    edgeprune compress recipe.yaml --budget 12ms --budget 8ms
+    edgeprune compress recipe.yaml --budget "12 ms@p95" --precision auto --dry-run
+    """
+    from edgeprune.recipe import Recipe
+
+    given = {key: value for key, value in context.params.items() if value not in (None, ())}
+    asked = Recipe.read(recipe, {key: given[key] for key in Recipe.model_fields.keys() & given})
+    if save_recipe is not None:
+        asked.save(save_recipe)
+    if dry_run:
+        return _preview(asked)
+    return _compress(asked, restart=restart, json=json, quiet=quiet)
+
+
+def _preview(recipe: Recipe) -> int:
+    for line in edgeprune.dry_run(recipe).lines():
+        show.out(line)
+    return 0
+
+
+def _compress(recipe: Recipe, *, restart: bool, json: bool, quiet: bool) -> int:
+    from edgeprune.report.report import exit_code
+
+    with show.progress(quiet=quiet) as progress:
+        reports = edgeprune.compress_all(recipe, progress=progress, restart=restart)
+    if json:
+        show.out(_json(reports))
+    elif not quiet:
+        show.err("\n" + show.summary(reports))
+    return exit_code(reports)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put it all.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the data and of the run.")] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Write a small example, its data and its recipe, and compress it. Takes minutes.
+
+    A second call in the same folder takes up where the first one stopped.
+    """
+    from edgeprune.demo import write_demo
+    from edgeprune.recipe import Recipe
+
+    recipe = folder / "recipe.yaml"
+    if not recipe.is_file():
+        recipe = write_demo(folder, seed)
+    asked = Recipe.read(recipe, {"seed": seed})
+    return _compress(asked, restart=False, json=json, quiet=quiet)
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Never overwritten.")] = Path("recipe.yaml"),
+    debug: Debug = False,
+) -> int:
+    """Write a commented recipe: every key, what it means and its default."""
+    from edgeprune.template import write_template
+
+    write_template(file)
+    show.err(f"wrote {file}: name your model and task in it, then `edgeprune compress {file}`")
+    return 0
+
+
+@app.command()
+def profile(
+    context: typer.Context,
+    path: Subject,
+    target: Target = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    sequence: Tokens = None,
+    runs: Runs = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Write every sample here: gzipped JSON Lines (.jsonl.gz).")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Measure a model's latency, size and memory on a target.
+
+    A run or its bundle is measured as its recipe says, unless an option says otherwise.
+
+    \b
+    edgeprune profile runs/mrpc
+    edgeprune profile model.onnx --target ort --sequence 64 --runs quick
+    """
+    from edgeprune.gate import measured
+
+    with show.progress(quiet=quiet) as progress:
+        result = measured(path, context.params, progress)
+    if samples is not None:
+        result.write_samples(samples)
+    if json:
+        show.out(show.profile_json(result))
+    elif not quiet:
+        show.err(show.profile(result))
+    return 0
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    path: Subject,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help='"12ms", "12 ms@p95", or "50%" of the run\'s unpruned model. Default: the run\'s.'
+        ),
+    ] = None,
+    target: Target = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    sequence: Tokens = None,
+    runs: Runs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Measure a model and judge it against a budget: the exit code is the verdict.
+
+    0 met, 1 missed, 3 inconclusive. A run or its bundle is measured as its recipe says.
+
+    \b
+    edgeprune check runs/mrpc
+    edgeprune check runs/mrpc/bundle --budget "12 ms@p95" --json > verdict.json
+    """
+    from edgeprune.gate import checked
+
+    with show.progress(quiet=quiet) as progress:
+        result = checked(path, budget, context.params, progress)
+    if json:
+        show.out(show.as_json(result.to_dict()))
+    elif not quiet:
+        show.err(result.verdict.line(), show.COLOURS.get(result.verdict.outcome))
+    return result.verdict.exit_code
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="In full, as Markdown.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show what came out of runs; exits 0 whatever their verdicts."""
+    from edgeprune.report.folder import read_reports
+    from edgeprune.report.markdown import to_markdown
+
+    all_reports = [read_reports(run) for run in runs]
+    if json:
+        show.out(_json([one for reports in all_reports for one in reports]))
+    else:
+        tell = to_markdown if markdown else show.summary
+        show.out("\n".join(tell(reports) for reports in all_reports))
+    return 0
+
+
+@targets_app.command("list")
+def targets_list(json: Json = False, debug: Debug = False) -> int:
+    """Every installed runtime and device, whether it is usable here, and what repairs it."""
+    from edgeprune.measure.target import targets
+
+    listed = targets()
+    show.out(show.as_json([asdict(one) for one in listed]) if json else show.targets(listed))
+    return 0
+
+
+def _json(reports: Sequence[Report]) -> str:
+    """One report as an object, several as an array."""
+    texts = [report.to_json().strip() for report in reports]
+    return texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code. An error is one line on stderr."""
+    words = sys.argv[1:] if words is None else list(words)
+    # Raised as an exception, so that measuring processes and temporary folders are cleaned up.
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return app(words, prog_name="edgeprune", standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        told = _told(error)
+        show.err(f"error[{told.code}]: {told}", typer.colors.RED)
+        return told.exit_code
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _told(error: Exception) -> EdgepruneError:
+    """Any error as one of ours."""
+    if isinstance(error, EdgepruneError):
+        return error
+    if isinstance(error, UsageError):
+        return InputError(error.format_message(), remedy="`edgeprune COMMAND --help` lists options")
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("edgeprune"):
+        remedy = "pip install 'edgeprune[train]'"
+        return TargetError("this command", why=f"needs {error.name}, not installed", remedy=remedy)
+    if isinstance(error, MemoryError):
+        return ResourceError("memory", why="not enough", remedy="choose a smaller batch or model")
+    if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
+        remedy = "make room or give permission, or choose another folder"
+        return ResourceError(str(error.filename or "disk"), why=str(error.strerror), remedy=remedy)
+    what = f"{type(error).__name__}: {error}"
+    remedy = "run it again with --debug and report what it prints"
+    return EdgepruneError(what, why="this is a bug in edgeprune", remedy=remedy)
