@@ -111,14 +111,21 @@ class Latency:
 class LatencyTable:
     """Milliseconds of one attention or FFN sub-layer by its width; sub-layers add up.
 
-    Measured on a target in its own runtime; linear between the measured widths. `slope` corrects
-    the sum to whole models, on which it was fitted.
+    Measured on a target in its own runtime; linear between the measured widths. `rest_ms` and
+    `slope` fit the sum to whole models. The milliseconds are those of an undisturbed inference
+    until `scaled_to` puts them into another measure.
     """
 
     attention_ms: Mapping[int, float]
     ffn_ms: Mapping[int, float]
     rest_ms: float
     slope: float = 1.0
+    fit_error: float = 0.0
+    """The largest relative error on the whole models that it was fitted to."""
+    spread: float = 0.0
+    """The largest relative difference between repeats of one measurement."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures must know."""
 
     def attention(self, heads: int) -> float:
         return _interpolate(self.attention_ms, heads)
@@ -126,10 +133,21 @@ class LatencyTable:
     def ffn(self, width: int) -> float:
         return _interpolate(self.ffn_ms, width)
 
+    def sublayers(self, shape: Shape) -> float:
+        """The sum over an architecture's sub-layers, before the fit to whole models."""
+        return sum(self.attention(layer.heads) + self.ffn(layer.ffn) for layer in shape.layers)
+
     def predict(self, shape: Shape) -> float:
-        """The median latency of an architecture, in ms."""
-        layers = sum(self.attention(layer.heads) + self.ffn(layer.ffn) for layer in shape.layers)
-        return self.rest_ms + self.slope * layers
+        """The latency of an architecture, in ms."""
+        return self.rest_ms + self.slope * self.sublayers(shape)
+
+    def scaled_to(self, shape: Shape, ms: float) -> LatencyTable:
+        """The same table in the measure in which `shape` takes `ms`.
+
+        Scaled to the 90th percentile of the dense model, it predicts 90th percentiles.
+        """
+        factor = ms / self.predict(shape)
+        return replace(self, rest_ms=self.rest_ms * factor, slope=self.slope * factor)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -137,6 +155,9 @@ class LatencyTable:
             "ffn_ms": {str(k): v for k, v in self.ffn_ms.items()},
             "rest_ms": self.rest_ms,
             "slope": self.slope,
+            "fit_error": self.fit_error,
+            "spread": self.spread,
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -146,6 +167,9 @@ class LatencyTable:
             {int(k): float(v) for k, v in data["ffn_ms"].items()},
             float(data["rest_ms"]),
             float(data["slope"]),
+            float(data["fit_error"]),
+            float(data["spread"]),
+            tuple(data["notes"]),
         )
 
 

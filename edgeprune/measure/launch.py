@@ -49,6 +49,10 @@ class Run:
     def samples_ms(self, model: str) -> list[float]:
         return [float(x) for x in self.result["models"][model]["samples_ms"]]
 
+    def cpu_samples_ms(self, model: str) -> list[float]:
+        """Processor time of the same inferences, which other processes hardly touch."""
+        return [float(x) for x in self.result["models"][model]["cpu_samples_ms"]]
+
     def cold_ms(self, model: str) -> float:
         """Opening the model and its first inference."""
         row = self.result["models"][model]
@@ -61,7 +65,7 @@ class Run:
     def conditions(self, model: str) -> dict[str, Any]:
         """All but the samples: load, clocks and temperatures before and after, contention."""
         shared = {k: v for k, v in self.result.items() if k not in ("schema", "models", "runtime")}
-        row = {k: v for k, v in self.result["models"][model].items() if k != "samples_ms"}
+        row = {k: v for k, v in self.result["models"][model].items() if "samples" not in k}
         return shared | row
 
 

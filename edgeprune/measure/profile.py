@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeprune.measure.latency import Latency
+from edgeprune.measure.latency import Latency, LatencyTable
 from edgeprune.measure.launch import Bench, Blocks, Load, Run, files, prepare, sha256
+from edgeprune.measure.table import SPREAD_LIMIT, assemble, spreads, undisturbed_ms
 from edgeprune.measure.target import Target
 from edgeprune.measure.verdict import Reason
 from edgeprune.progress import SILENT, Progress
+from edgeprune.shape import Shape
 
 # The stored format; 1 (0.1.0): the first.
 FORMAT = "edgeprune-profile/1"
@@ -150,3 +152,90 @@ def _profile(name: str, bench: Bench, facts: Mapping[str, Any], runs: Sequence[R
         notes=(runtime.note,) if runtime.note else (),
         proxy=runtime.proxy,
     )
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How a table is taken: processes that each time all models in interleaved blocks."""
+
+    processes: int = 3
+    rounds: int = 7
+    block: int = 5
+
+    @property
+    def blocks(self) -> Blocks:
+        # One inference to refill the caches after another model; the sessions are warm soon.
+        return Blocks(self.rounds * self.block, self.block, settle=1, warmup_s=0.03)
+
+
+def measure_table(
+    attention: Mapping[int, Path],
+    ffn: Mapping[int, Path],
+    empty: Path,
+    whole: Sequence[tuple[Shape, Path]],
+    *,
+    stack: int,
+    target: Target,
+    settings: Settings,
+    rounds: Rounds | None = None,
+    progress: Progress = SILENT,
+) -> LatencyTable:
+    """What one sub-layer costs on a target by its width, from ONNX files of stacks of them.
+
+    `attention[h]` has `stack` layers of h heads and no FFN, `ffn[w]` the same with an FFN only,
+    `empty` neither. `whole` are full models to fit on: the dense one at least, and best an empty
+    architecture of its depth too. Of `settings` only threads, batch, sequence, seed and limit are
+    used. Models whose repeats differ by over 10 % are timed once more, for longer; what differs
+    even then is in the table's notes.
+    """
+    stacks = {f"attention {heads}": path for heads, path in attention.items() if heads}
+    stacks |= {f"ffn {width}": path for width, path in ffn.items() if width}
+    models = {f"whole {i}": path for i, (_, path) in enumerate(whole)} | stacks | {"empty": empty}
+    taken = _time_together(models, target, settings, rounds or Rounds(), progress)
+    ms = {name: undisturbed_ms(launches) for name, launches in taken.items()}
+    table = assemble(
+        {heads: ms[f"attention {heads}"] for heads in attention if heads},
+        {width: ms[f"ffn {width}"] for width in ffn if width},
+        ms["empty"],
+        [(shape, ms[f"whole {i}"]) for i, (shape, _) in enumerate(whole)],
+        stack=stack,
+    )
+    apart = spreads(taken)
+    notes = [
+        f"repeats of {name} differ by {share:.0%}: the machine was busy, take the table with care"
+        for name, share in apart.items()
+        if share > SPREAD_LIMIT
+    ]
+    runtime_note = [target.runtime.note] if target.runtime.note else []
+    return replace(table, spread=max(apart.values()), notes=(*runtime_note, *notes))
+
+
+def _time_together(
+    models: Mapping[str, Path],
+    target: Target,
+    settings: Settings,
+    rounds: Rounds,
+    progress: Progress,
+) -> dict[str, list[list[float]]]:
+    """Launches of each model's milliseconds; those that differ are replaced by a longer second."""
+    with prepare(models, target, settings.load) as bench:
+        taken = _launches(bench, [*models], rounds, settings, progress)
+        noisy = [name for name, share in spreads(taken).items() if share > SPREAD_LIMIT]
+        if noisy:
+            progress.note(f"{len(noisy)} of {len(models)} timings differ by over 10 %: once more")
+            longer = replace(rounds, rounds=2 * rounds.rounds)
+            taken |= _launches(bench, noisy, longer, settings, progress)
+    return taken
+
+
+def _launches(
+    bench: Bench, names: Sequence[str], rounds: Rounds, settings: Settings, progress: Progress
+) -> dict[str, list[list[float]]]:
+    runs = []
+    for number in range(rounds.processes):
+        progress.step(number, rounds.processes)
+        runs.append(bench.launch(names, rounds.blocks, seed=settings.seed + number))
+    progress.step(rounds.processes, rounds.processes)
+    # With one thread, processor time is the latency without the neighbours' share of the core.
+    single = settings.threads == 1
+    return {n: [r.cpu_samples_ms(n) if single else r.samples_ms(n) for r in runs] for n in names}

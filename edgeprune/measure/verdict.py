@@ -180,7 +180,8 @@ def _batch_means(rows: Samples) -> Samples:
     """Means of consecutive samples, in batches so long that they hardly depend on one another."""
     size = max(10, math.isqrt(rows.size))
     whole = rows[: rows.size // size * size]
-    return whole.reshape(-1, size).mean(axis=1)
+    means: Samples = whole.reshape(-1, size).mean(axis=1)
+    return means
 
 
 def _variance_of_mean(means: Samples) -> float:
@@ -209,7 +210,8 @@ def _binomial_cdf(size: int, share: float) -> Samples:
     k = np.arange(size)
     steps = np.log(size - k) - np.log(k + 1) + math.log(share) - math.log1p(-share)
     log_mass = size * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
-    return np.asarray(np.minimum(np.cumsum(np.exp(log_mass)), 1.0))
+    cumulated: Samples = np.minimum(np.cumsum(np.exp(log_mass)), 1.0)
+    return cumulated
 
 
 def _finite(number: float) -> float | None:

@@ -20,6 +20,7 @@ with a Session that has
     inputs: dict[str, str]       what the model declares: name -> numpy dtype
     run(feeds) -> list           one inference, inputs and outputs copied
     clock_ns() -> int            what it is timed by: time.perf_counter_ns for all real runtimes
+    cpu_ns() -> int              processor time used so far, or the same clock where none is told
     facts() -> dict              version and options of the runtime
 and raises NotImplementedError where the runtime lacks an operator of the model.
 
@@ -149,39 +150,43 @@ class Model:
         self.load_ms = (time.perf_counter() - started) * 1e3
         self.feeds = make_feeds(self.session.inputs, spec)
         stage.enter("first inference", name)
-        self.first_ms = self.infer_ms()
+        self.first_ms, _ = self.infer_ms()
         self.outputs_finite = all_finite(self.session.run(self.feeds))
-        self.samples_ms: list[float] = []
+        self.samples: list[tuple[float, float]] = []
         self.warm: list[float] = []
         self.stationary = False
 
-    def infer_ms(self) -> float:
-        clock = self.session.clock_ns
+    def infer_ms(self) -> tuple[float, float]:
+        """Times one inference: by the clock, and in processor time."""
+        clock, cpu = self.session.clock_ns, self.session.cpu_ns
+        cpu_start = cpu()
         start = clock()
         self.session.run(self.feeds)
-        return float(clock() - start) / 1e6
+        end = clock()
+        return (end - start) / 1e6, (cpu() - cpu_start) / 1e6
 
     def warm_up(self, least_s: float) -> None:
         self.stage.enter("warm-up", self.name)
         # The session's own milliseconds are added up, so that a synthetic clock needs no waiting.
         spent_ms = 0.0
         while spent_ms < least_s * 1e3 or len(self.warm) < 3:
-            self.warm.append(self.infer_ms())
+            self.warm.append(self.infer_ms()[0])
             spent_ms += self.warm[-1]
         window = len(self.warm)
         self.stationary = is_stationary(self.warm)
         while not self.stationary and len(self.warm) < 4 * window:
-            self.warm.extend(self.infer_ms() for _ in range(max(1, window // 2)))
+            self.warm.extend(self.infer_ms()[0] for _ in range(max(1, window // 2)))
             self.stationary = is_stationary(self.warm[-window:])
 
     def time_block(self, iterations: int, settle: int) -> None:
         for _ in range(settle):
             self.session.run(self.feeds)
-        self.samples_ms.extend([self.infer_ms() for _ in range(iterations)])
+        self.samples.extend([self.infer_ms() for _ in range(iterations)])
 
     def result(self) -> dict[str, Any]:
         return {
-            "samples_ms": self.samples_ms,
+            "samples_ms": [wall for wall, _ in self.samples],
+            "cpu_samples_ms": [cpu for _, cpu in self.samples],
             "load_ms": self.load_ms,
             "first_ms": self.first_ms,
             "outputs_finite": self.outputs_finite,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edgeprune.errors import OnnxError
 from edgeprune.measure.target import Check, Program, Runtime
 from edgeprune_targets import BENCH, SESSIONS
 
@@ -20,8 +19,6 @@ class OnnxRuntime(Runtime):
             return Check(False, why="not installed", remedy="pip install onnxruntime")
 
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
-        if not onnx.is_file():
-            raise OnnxError(f"ONNX file {onnx}", why="not a file")
         return onnx
 
     def program(self) -> Program:

@@ -38,6 +38,9 @@ class Session:
     def clock_ns(self) -> int:
         return time.perf_counter_ns()
 
+    def cpu_ns(self) -> int:
+        return time.process_time_ns()
+
     def facts(self) -> dict[str, Any]:
         return {
             "name": "onnxruntime",
