@@ -1,6 +1,6 @@
 """Compress transformer encoders to a latency budget in milliseconds, and prove that it is met.
 
-    report = edgeprune.compress(edgeprune.Recipe(model="DIR", task="data/mrpc", budget="50%"))
+    report = edgeprune.compress(edgeprune.Recipe(model="DIR", task="data/mrpc", budget=["50%"]))
     verdict = edgeprune.check("runs/edgeprune", "12ms")
 
 Each name is imported when it is first used, so that what measures never loads what learns.

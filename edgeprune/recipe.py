@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from edgeprune.errors import RecipeError
+from edgeprune.errors import RecipeError, ResourceError
 from edgeprune.measure.latency import Budget
 
 TransferHow = Literal["none", "sequential", "joint"]
@@ -21,10 +22,13 @@ Precision = Literal["fp32", "int8", "auto"]
 Method = Literal["obs"]
 Metric = Literal["auto", "accuracy", "f1", "f1_macro", "matthews", "spearman", "pearson"]
 MAX_RECIPE_BYTES = 1_000_000
+DEMO = "demo"  # the encoder of the `demo` extra, whatever folders there are
 
 
 def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, (str, int, float)) else value
+    values = value if isinstance(value, (list, tuple)) else [value]
+    # A number without a unit is a budget that is told what it lacks.
+    return [str(v) if isinstance(v, (int, float)) else v for v in values]
 
 
 class Recipe(BaseModel):
@@ -38,65 +42,79 @@ class Recipe(BaseModel):
         "Lines, CSV, TSV, Parquet), or the name of a `datasets` data set."
     )
     auxiliary: str | None = Field(
-        None, description="A related, bigger data set to learn from; read like `task`."
+        default=None, description="A related, bigger data set to learn from; read like `task`."
     )
-    budget: Annotated[list[str], BeforeValidator(_one_or_many)] = Field(
-        ["50%"],
+    budget: Annotated[
+        list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
+    ] = Field(
+        default=["50%"],
         min_length=1,
         description='Latency budget: "12ms", "12 ms@p95", or "50%" of the unpruned model. '
         "Several share one teacher, one latency table and one set of error curves.",
     )
     target: str = Field(
-        "ort", description="Where latency counts: a runtime, or runtime@device (`targets list`)."
+        default="ort",
+        description="Where latency counts: a runtime, or runtime@device (`targets list`).",
     )
-    out: Path = Field(Path("runs/edgeprune"), description="The run folder.")
+    out: Path = Field(default=Path("runs/edgeprune"), description="The run folder.")
 
-    text: str | None = Field(None, description="Column of the text; detected if not named.")
-    text_pair: str | None = Field(None, description="Column of the second text of a pair.")
-    label: str | None = Field(None, description="Column of the label or score.")
+    text: str | None = Field(default=None, description="Column of the text; detected if not named.")
+    text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
+    label: str | None = Field(default=None, description="Column of the label or score.")
     metric: Metric = Field(
-        "auto", description="auto: accuracy for classes, Spearman's correlation for scores."
+        default="auto", description="auto: accuracy for classes, Spearman's correlation for scores."
     )
     train_size: int | None = Field(
-        None, ge=8, description="Rows to train on: a seeded sample, stratified by class."
+        default=None, ge=8, description="Rows to train on: a seeded sample, stratified by class."
     )
     auxiliary_size: int = Field(
-        8000, ge=8, description="Rows of the auxiliary task to use at most."
+        default=8000, ge=8, description="Rows of the auxiliary task to use at most."
     )
     allow_leakage: bool = Field(
-        False, description="Go on although over 1% of evaluation rows stand in the training rows."
+        default=False,
+        description="Go on although over 1% of evaluation rows stand in the training rows.",
     )
 
-    method: Method = Field("obs", description="What decides which heads and FFN units go.")
+    method: Method = Field(default="obs", description="What decides which heads and FFN units go.")
     transfer_how: TransferHow = Field(
-        "joint", description="How the auxiliary task is coupled while the teacher learns."
+        default="joint", description="How the auxiliary task is coupled while the teacher learns."
     )
     transfer_what: TransferWhat = Field(
-        "both",
+        default="both",
         description="What is transferred: the jointly taught weights, the pooled activation "
         "statistics of the error curves, or both.",
     )
     transfer_when: TransferWhen = Field(
-        "all",
+        default="all",
         description="In which stage the auxiliary task takes part; `all` lets the guard "
         "switch it off where it does not help.",
     )
-    effort: Effort = Field("standard", description="How long to search and train.")
+    effort: Effort = Field(default="standard", description="How long to search and train.")
 
     precision: Precision = Field(
-        "fp32", description="auto keeps int8 where it is faster and within the quality floor."
+        default="fp32",
+        description="auto keeps int8 where it is faster and within the quality floor.",
     )
     floor: float = Field(
-        0.98, gt=0, le=1, description="Quality floor, as a share of the unpruned model's score."
+        default=0.98,
+        gt=0,
+        le=1,
+        description="Quality floor, as a share of the unpruned model's score.",
     )
 
-    sequence: int = Field(128, ge=8, le=8192, description="Tokens a row is measured and cut at.")
-    batch: int = Field(1, ge=1, le=1024, description="Rows per inference when measuring.")
-    threads: int = Field(1, ge=1, le=256, description="Threads of the runtime when measuring.")
-    runs: Literal["rapid", "quick", "standard", "thorough"] = Field(
-        "standard", description="How many launches and inferences a measurement takes."
+    sequence: int = Field(
+        default=128, ge=8, le=8192, description="Tokens a row is measured and cut at."
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Of samples, initial heads and batches.")
+    batch: int = Field(default=1, ge=1, le=1024, description="Rows per inference when measuring.")
+    threads: int = Field(
+        default=1, ge=1, le=256, description="Threads of the runtime when measuring."
+    )
+    runs: Literal["rapid", "quick", "standard", "thorough"] = Field(
+        default="standard", description="How many launches and inferences a measurement takes."
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Of samples, initial heads and batches."
+    )
 
     @field_validator("budget")
     @classmethod
@@ -108,13 +126,20 @@ class Recipe(BaseModel):
         return [Budget.parse(text) for text in self.budget]
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_yaml(), encoding="utf-8")
+        """Write the keys that differ from their defaults; `read` takes them back from anywhere.
 
-    def to_yaml(self) -> str:
-        """The keys that differ from their defaults, as YAML that `read` takes back."""
+        Raises ResourceError.
+        """
         keys = self.model_dump(mode="json", exclude_defaults=True)
-        return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
+        for key, value in _paths(keys, Path()):
+            keys[key] = value if Path(value).is_absolute() else os.path.relpath(value, path.parent)
+        text = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            why = error.strerror or "cannot be written"
+            raise ResourceError(f"recipe {path}", why=why, remedy="choose another name") from None
 
     @classmethod
     def read(cls, path: Path | None, options: Mapping[str, Any] | None = None) -> Recipe:
@@ -161,11 +186,17 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _anchored(keys: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return keys | {key: str(folder / value) for key, value in _paths(keys, folder)}
+
+
+def _paths(keys: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+    """The keys that name something in a folder, and not on the hub or in an extra."""
     for key in ("model", "task", "auxiliary", "out"):
         value = keys.get(key)
-        if isinstance(value, str) and (key == "out" or (folder / value).exists()):
-            keys[key] = str(folder / value)
-    return keys
+        if not isinstance(value, str) or (key, value) == ("model", DEMO):
+            continue
+        if key == "out" or (folder / value).exists():
+            yield key, value
 
 
 def _explained(error: ValidationError, path: Path | None) -> RecipeError:

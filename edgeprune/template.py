@@ -12,25 +12,25 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from edgeprune.errors import RecipeError, ResourceError
-from edgeprune.recipe import Recipe
+from edgeprune.recipe import DEMO, Recipe
 
 HEAD = """\
 # A recipe of edgeprune. Run it with `edgeprune compress {name}`.
 # Every key is also an option that overrides it: `train_size` is `--train-size`.
 # Keys that start with `# ` stand at their defaults. Paths are relative to this file.
 """
-PLACEHOLDERS = {"model": "demo", "task": "path/to/task"}
+PLACEHOLDERS = {"model": DEMO, "task": "path/to/task"}
 
 
 def write_template(path: Path, keys: Mapping[str, Any] | None = None) -> None:
-    """Write a commented recipe, never over an existing file. Raises RecipeError."""
+    """Write a commented recipe, never over an existing file. Raises RecipeError, ResourceError."""
     try:
+        if path.exists():
+            remedy = "choose another name or remove it"
+            raise RecipeError(f"recipe {path}", why="exists already", remedy=remedy)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(commented(keys or {}, name=path.name))
-    except FileExistsError:
-        remedy = "choose another name or remove it"
-        raise RecipeError(f"recipe {path}", why="exists already", remedy=remedy) from None
     except OSError as error:
         why = error.strerror or "cannot be written"
         raise ResourceError(f"recipe {path}", why=why, remedy="choose another folder") from None

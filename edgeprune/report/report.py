@@ -50,7 +50,7 @@ class Judgement(_Part):
     n_effective: float = Field(description="Independent inferences that these are worth.")
     exceeded: int = Field(description="Inferences over the budget.")
     launches: int
-    more: str = Field("", description="What would decide an inconclusive verdict.")
+    more: str = Field(default="", description="What would decide an inconclusive verdict.")
     target: str
     rule: str = Field(description="How the outcome was reached.")
     exit_code: int
@@ -75,7 +75,7 @@ class Figures(_Part):
     size_mb: float
     parameters: int
     precision: str
-    onnx: str | None = Field(None, description="Where it lies, relative to the run folder.")
+    onnx: str | None = Field(default=None, description="Where it lies, relative to the run folder.")
 
 
 class LayerRow(_Part):
@@ -189,7 +189,7 @@ class Report(_Part):
     )
 
     # pydantic's own `schema` attribute would be hidden by a field of that name.
-    format: Literal["edgeprune-report/1"] = Field(FORMAT, alias="schema")
+    format: Literal["edgeprune-report/1"] = Field(default=FORMAT, alias="schema")
     verdict: Judgement
     budget: Limit
     before: Figures
@@ -207,7 +207,7 @@ class Report(_Part):
     table: dict[str, Any] = Field(description="The latency table and how it spread.")
     feasibility: Feasibility
     seconds: dict[str, float] = Field(description="Of each stage, when it was computed.")
-    cached: tuple[str, ...] = Field((), description="Stages taken from an earlier run.")
+    cached: tuple[str, ...] = Field(default=(), description="Stages taken from an earlier run.")
     environment: dict[str, Any]
     recipe: dict[str, Any]
     command: str = Field(description="Does it again.")
