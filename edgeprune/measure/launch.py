@@ -59,6 +59,11 @@ class Run:
         return float(row["load_ms"] + row["first_ms"])
 
     @property
+    def waited_s(self) -> float:
+        """How long, while it timed, the process was ready to run and had no core."""
+        return float(self.result["run_delay_s"])
+
+    @property
     def peak_mb(self) -> float:
         return float(self.result["peak_mb"])
 
@@ -107,6 +112,12 @@ class Bench:
         # The process ends itself at its limit; a device that lost it is given up a little later.
         finished = device.run(command, self._folder, limit_s=self.load.limit_s + 10)
         return self._read(finished)
+
+    def own_ms(self, run: Run, name: str) -> list[float]:
+        """Samples without the neighbours' share of the core, where that can be told apart."""
+        if self.load.threads > 1:  # processor time adds up over threads and says no latency
+            return run.samples_ms(name)
+        return run.cpu_samples_ms(name)
 
     def _read(self, finished: Finished) -> Run:
         said = [line.split(" ", 2) for line in finished.output.splitlines() if _is_said(line)]

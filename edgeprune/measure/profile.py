@@ -21,6 +21,7 @@ from edgeprune.shape import Shape
 
 # The stored format; 1 (0.1.0): the first.
 FORMAT = "edgeprune-profile/1"
+BUSY_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,16 @@ RUN_PLANS: Mapping[str, Settings] = {
 class Profile:
     """One model on one target: every sample, and what must be known to read them.
 
-    `cold_ms` is the median over launches of opening the model and its first inference; `peak_mb`
-    the most memory any launch held; `size_mb` and `sha256` are of what the runtime ran, which for
-    some runtimes is not the ONNX file itself. MB are 10⁶ bytes. `facts` holds `settings`,
-    `device`, `runtime`, `onnx_sha256`, and `launches`: the conditions of each launch.
+    `undisturbed_ms` is what an inference takes when little else happens, comparable with what a
+    LatencyTable predicts; `cold_ms` the median over launches of opening the model and its first
+    inference; `peak_mb` the most memory any launch held; `size_mb` and `sha256` are of what the
+    runtime ran, which for some runtimes is not the ONNX file itself. MB are 10⁶ bytes. `facts`
+    holds `settings`, `device`, `runtime`, `onnx_sha256`, and `launches`: each launch's conditions.
     """
 
     target: str
     latency: Latency
+    undisturbed_ms: float
     size_mb: float
     peak_mb: float
     cold_ms: float
@@ -144,14 +147,22 @@ def _profile(name: str, bench: Bench, facts: Mapping[str, Any], runs: Sequence[R
     return Profile(
         target=bench.target.name,
         latency=Latency.of([run.samples_ms(name) for run in runs]),
+        undisturbed_ms=undisturbed_ms([bench.own_ms(run, name) for run in runs]),
         size_mb=sum(file.stat().st_size for file in files(converted)) / 1e6,
         peak_mb=max(run.peak_mb for run in runs),
         cold_ms=statistics.median(run.cold_ms(name) for run in runs),
         sha256=sha256(converted),
         facts={**facts, **more},
-        notes=(runtime.note,) if runtime.note else (),
+        notes=tuple(note for note in (runtime.note, _busy(runs)) if note),
         proxy=runtime.proxy,
     )
+
+
+def _busy(runs: Sequence[Run]) -> str:
+    waited = sum(run.waited_s for run in runs) / sum(run.result["wall_s"] for run in runs)
+    if waited < BUSY_SHARE:
+        return ""
+    return f"the machine was busy: {waited:.0%} of the time went by waiting for a core"
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,9 @@ class Rounds:
         return Blocks(self.rounds * self.block, self.block, settle=1, warmup_s=0.03)
 
 
+ROUNDS = Rounds()
+
+
 def measure_table(
     attention: Mapping[int, Path],
     ffn: Mapping[int, Path],
@@ -177,7 +191,7 @@ def measure_table(
     stack: int,
     target: Target,
     settings: Settings,
-    rounds: Rounds | None = None,
+    rounds: Rounds = ROUNDS,
     progress: Progress = SILENT,
 ) -> LatencyTable:
     """What one sub-layer costs on a target by its width, from ONNX files of stacks of them.
@@ -185,13 +199,13 @@ def measure_table(
     `attention[h]` has `stack` layers of h heads and no FFN, `ffn[w]` the same with an FFN only,
     `empty` neither. `whole` are full models to fit on: the dense one at least, and best an empty
     architecture of its depth too. Of `settings` only threads, batch, sequence, seed and limit are
-    used. Models whose repeats differ by over 10 % are timed once more, for longer; what differs
-    even then is in the table's notes.
+    used. A model on which no two launches agree within 10 % is timed once more, for longer; what
+    differs even then is in the table's notes.
     """
     stacks = {f"attention {heads}": path for heads, path in attention.items() if heads}
     stacks |= {f"ffn {width}": path for width, path in ffn.items() if width}
     models = {f"whole {i}": path for i, (_, path) in enumerate(whole)} | stacks | {"empty": empty}
-    taken = _time_together(models, target, settings, rounds or Rounds(), progress)
+    taken = _time_together(models, target, settings, rounds, progress)
     ms = {name: undisturbed_ms(launches) for name, launches in taken.items()}
     table = assemble(
         {heads: ms[f"attention {heads}"] for heads in attention if heads},
@@ -217,14 +231,15 @@ def _time_together(
     rounds: Rounds,
     progress: Progress,
 ) -> dict[str, list[list[float]]]:
-    """Launches of each model's milliseconds; those that differ are replaced by a longer second."""
+    """Launches of each model's milliseconds, and more and longer ones where those differ."""
     with prepare(models, target, settings.load) as bench:
         taken = _launches(bench, [*models], rounds, settings, progress)
         noisy = [name for name, share in spreads(taken).items() if share > SPREAD_LIMIT]
         if noisy:
             progress.note(f"{len(noisy)} of {len(models)} timings differ by over 10 %: once more")
             longer = replace(rounds, rounds=2 * rounds.rounds)
-            taken |= _launches(bench, noisy, longer, settings, progress)
+            again = _launches(bench, noisy, longer, settings, progress)
+            taken |= {name: taken[name] + again[name] for name in noisy}
     return taken
 
 
@@ -236,6 +251,4 @@ def _launches(
         progress.step(number, rounds.processes)
         runs.append(bench.launch(names, rounds.blocks, seed=settings.seed + number))
     progress.step(rounds.processes, rounds.processes)
-    # With one thread, processor time is the latency without the neighbours' share of the core.
-    single = settings.threads == 1
-    return {n: [r.cpu_samples_ms(n) if single else r.samples_ms(n) for r in runs] for n in names}
+    return {name: [bench.own_ms(run, name) for run in runs] for name in names}

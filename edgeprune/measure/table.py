@@ -13,8 +13,8 @@ from edgeprune.shape import Shape
 # the 5th predicted whole models best beside four other jobs on two cores (worst of 14: 3 %; the
 # median: 9 %), and as well as any on a quiet machine.
 UNDISTURBED_PERCENTILE = 5
-# Repeats that differ by more than this share of themselves, and by more than this share of the
-# slowest model (what the short ones are off by hardly counts in a sum), are not to be trusted.
+# A figure is trusted when two launches agree on it: within this share of it, or of the slowest
+# model's (what a short model is off by hardly counts in a sum).
 SPREAD_LIMIT = 0.10
 SPREAD_FLOOR = 0.01
 
@@ -26,14 +26,14 @@ def undisturbed_ms(launches_ms: Sequence[Sequence[float]]) -> float:
 
 
 def spreads(timings: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, float]:
-    """How far apart each model's launches lie, as a share of the fastest; 0 if that is nothing."""
+    """How far apart each model's two fastest launches lie, as a share; 0 if that is nothing."""
     figures = {
-        name: [undisturbed_ms([launch]) for launch in launches]
+        name: sorted(undisturbed_ms([launch]) for launch in launches)
         for name, launches in timings.items()
     }
-    floor_ms = SPREAD_FLOOR * max(max(row) for row in figures.values())
+    floor_ms = SPREAD_FLOOR * max(row[0] for row in figures.values())
     return {
-        name: max(row) / min(row) - 1 if max(row) - min(row) > floor_ms else 0.0
+        name: row[1] / row[0] - 1 if len(row) > 1 and row[1] - row[0] > floor_ms else 0.0
         for name, row in figures.items()
     }
 
