@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from edgeprune.measure.target import Target
 from edgeprune.measure.verdict import Verdict, judge
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report.report import Report
+from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
 
-MODEL = "model.onnx"
+DENSE = Path("dense") / MODEL  # the unpruned model, in a run folder
 
 
 @dataclass(frozen=True)
@@ -57,45 +58,53 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Subject:
-    """The file that is measured, and its run folder and report if it lies in one."""
+    """The file that is measured, and what lies with it: its bundle's manifest, its run."""
 
     onnx: Path
+    manifest: Mapping[str, Any] = field(default_factory=dict)
     report: Report | None = None
-    run: Path | None = None
+    dense: Path | None = None
 
     @classmethod
     def find(cls, path: Path) -> Subject:
-        """Of an ONNX file, a bundle or a run folder. Raises OnnxError, InputError."""
+        """Of an ONNX file, a bundle or a run folder.
+
+        Raises OnnxError, InputError, RefusedError for a bundle that is not as it was written.
+        """
         if not path.is_dir():
             return cls(path)
         bundle = path / "bundle" if (path / "report.json").is_file() else path
-        onnx = bundle / MODEL
-        if not onnx.is_file():
+        if not (bundle / MODEL).is_file():
             raise OnnxError(
                 f"folder {path}",
                 why=f"holds neither a finished run nor {MODEL}",
                 remedy="give an ONNX file, a bundle or the --out folder of a run",
             )
-        home = bundle.resolve().parent  # RUN/budgets/<budget>
+        manifest = verify_bundle(bundle) if (bundle / MANIFEST).is_file() else {}
+        home = bundle.resolve().parent
         if not (home / "report.json").is_file():
-            return cls(onnx)
-        report = Report.read(home / "report.json")
-        return cls(onnx, report, home.parent.parent)
+            return cls(bundle / MODEL, manifest)
+        dense = home.parent.parent / DENSE  # home is RUN/budgets/<budget>
+        return cls(
+            bundle / MODEL,
+            manifest,
+            Report.read(home / "report.json"),
+            dense if dense.is_file() else None,
+        )
 
     @property
     def conditions(self) -> Conditions:
-        return Conditions().but(self.report.recipe if self.report else {})
+        return Conditions().but(self.manifest).but(self.report.recipe if self.report else {})
 
     def dense_for(self, budget: Budget) -> Path:
         """The unpruned model that a budget is a share of. Raises BudgetError."""
-        stored = self.report.before.onnx if self.report else None
-        if self.run is None or stored is None or not (self.run / stored).is_file():
+        if self.dense is None:
             raise BudgetError(
                 f"budget {budget}",
                 why="a share of the unpruned model, which is not stored with this one",
                 remedy='give milliseconds ("12ms"), or check a run folder',
             )
-        return self.run / stored
+        return self.dense
 
     def budget(self, text: str | None) -> Budget:
         """The budget of this text, or else of the run, in milliseconds as the run resolved it."""

@@ -245,14 +245,15 @@ def compress(
     if save_recipe is not None:
         asked.save(save_recipe)
     if dry_run:
-        return _preview(asked)
+        return _preview(asked, quiet=quiet)
     return _compress(asked, restart=restart, json=json, quiet=quiet)
 
 
-def _preview(recipe: Recipe) -> int:
-    for line in edgeprune.dry_run(recipe).lines():
-        show.out(line)
-    return 0
+def _preview(recipe: Recipe, *, quiet: bool) -> int:
+    with show.progress(quiet=quiet) as progress:
+        plan = edgeprune.dry_run(recipe, progress=progress)
+    show.out("\n".join(plan.lines()))
+    return 0 if plan.feasible else 1
 
 
 def _compress(recipe: Recipe, *, restart: bool, json: bool, quiet: bool) -> int:

@@ -75,7 +75,6 @@ class Figures(_Part):
     size_mb: float
     parameters: int
     precision: str
-    onnx: str | None = Field(default=None, description="Where it lies, relative to the run folder.")
 
 
 class LayerRow(_Part):
