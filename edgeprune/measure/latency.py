@@ -67,7 +67,7 @@ class Budget:
         return replace(self, ms=self.share * dense.percentile(self.percentile))
 
     def __str__(self) -> str:
-        number = f"{self.share * 100:g}%" if self.share is not None else f"{self.ms:g}ms"
+        number = f"{self.share * 100:.12g}%" if self.share is not None else f"{self.ms:.12g}ms"
         return number if self.percentile == 90 else f"{number}@p{self.percentile:g}"
 
 

@@ -160,7 +160,7 @@ class Bench:
     def _failed(self, error: Mapping[str, str]) -> EdgepruneError:
         what = f"{self._model(error)} on target {self.target.name}"
         why = f"{error['stage']}: {error['message'] or error['type']}"
-        if error["stage"] == "import":
+        if error["stage"] == "import" or error["type"] in ("ImportError", "ModuleNotFoundError"):
             return TargetError(what, why=why, remedy="`edgeprune targets list` tells the remedy")
         if error["type"] == "NotImplementedError":
             return TargetError(what, why=why, remedy="try another target or a newer runtime")

@@ -153,7 +153,7 @@ def _profile(name: str, bench: Bench, facts: Mapping[str, Any], runs: Sequence[R
         cold_ms=statistics.median(run.cold_ms(name) for run in runs),
         sha256=sha256(converted),
         facts={**facts, **more},
-        notes=tuple(note for note in (runtime.note, _busy(runs)) if note),
+        notes=tuple(filter(None, [runtime.note, "" if runtime.proxy else _busy(runs)])),
         proxy=runtime.proxy,
     )
 

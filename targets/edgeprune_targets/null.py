@@ -47,9 +47,12 @@ def _graph(path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.load(path, load_external_data=False).graph
+        graph = onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError) as error:
         raise OnnxError(f"ONNX file {path}", why=f"cannot be read: {error}") from None
+    if not graph.node:
+        raise OnnxError(f"ONNX file {path}", why="holds no model")
+    return graph
 
 
 def _matrix_mb(graph: Any) -> float:
