@@ -9,9 +9,9 @@ import numpy as np
 from edgeprune.measure.latency import LatencyTable
 from edgeprune.shape import Shape
 
-# Neighbours on the machine only ever add time. Of minimum, 5th, 10th, 25th percentile and median,
-# the 5th predicted whole models best beside four other jobs on two cores (worst of 14: 3 %; the
-# median: 9 %), and as well as any on a quiet machine.
+# Neighbours on the machine only ever add time. Beside four other jobs on two cores, of the minimum,
+# 5th, 10th, 25th percentile and median of processor time, the 5th predicted whole models best
+# (worst of 14 non-uniform ones: 3 %; the median: 9 %).
 UNDISTURBED_PERCENTILE = 5
 # A figure is trusted when two launches agree on it: within this share of it, or of the slowest
 # model's (what a short model is off by hardly counts in a sum).
