@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import onnx
@@ -87,8 +87,8 @@ def one_line(captured: Captured) -> str:
 
 
 def recipe_options() -> dict[str, Any]:
-    hints = get_type_hints(app.compress, include_extras=True)
-    return {name: hints[name] for name in inspect.signature(app.compress).parameters}
+    parameters = inspect.signature(app.compress, eval_str=True).parameters
+    return {name: parameter.annotation for name, parameter in parameters.items()}
 
 
 def test_options_and_recipe_keys_mirror_each_other() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pydantic
 import pytest
 
 from edgeprune.errors import InputError, ResourceError
@@ -50,6 +51,9 @@ def test_json_follows_the_published_schema(make_report: MakeReport) -> None:
     jsonschema.validate(json.loads(make_report().to_json()), schema)
 
 
+@pytest.mark.skipif(
+    pydantic.VERSION.split(".")[:2] < ["2", "11"], reason="words the same schemas differently"
+)
 @pytest.mark.parametrize("name", ["recipe.schema.json", "report.schema.json"])
 def test_published_schemas_are_current(name: str) -> None:
     stored = (DOCS / name).read_text("utf-8")
