@@ -8,6 +8,7 @@ Each name is imported when it is first used, so that what measures never loads w
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from edgeprune.shape import LayerShape, Shape
 
 __version__ = "0.1.0"
+
+# Threads that spin while they wait make training up to 30 times slower as soon as another process
+# wants a core; OpenMP reads this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = [
     "Budget",

@@ -1,4 +1,4 @@
-"""The seam to Hugging Face encoders: one small architecture, and one row per family that maps to it.
+"""The seam to Hugging Face encoders: one small architecture, one row per family that maps to it.
 
 Every supported family is a post-LayerNorm encoder: x <- LN(x + Attention(x)), x <- LN(x + FFN(x)).
 Its weights are taken over into modules whose widths may differ from layer to layer; only the
@@ -111,8 +111,7 @@ class Attention(nn.Module):
         batch, tokens, _ = x.shape
         split = (batch, tokens, self.heads, self.head_dim)
         query, key, value = (
-            project(x).view(split).transpose(1, 2)
-            for project in (self.query, self.key, self.value)
+            project(x).view(split).transpose(1, 2) for project in (self.query, self.key, self.value)
         )
         scores = query @ key.transpose(-1, -2) * self.head_dim**-0.5
         if self.relative_bias is not None:
@@ -224,7 +223,9 @@ class Encoder(nn.Module):
     @property
     def input_names(self) -> list[str]:
         names = ["input_ids", "attention_mask"]
-        return [*names, "token_type_ids"] if getattr(self.config, "type_vocab_size", 0) > 1 else names
+        return (
+            [*names, "token_type_ids"] if getattr(self.config, "type_vocab_size", 0) > 1 else names
+        )
 
 
 class Classifier(nn.Module):
@@ -238,7 +239,9 @@ class Classifier(nn.Module):
         )
         self.dropout = nn.Dropout(0.0)
 
-    def forward(self, inputs: Mapping[str, Tensor], head: str = "target") -> tuple[Tensor, list[Tensor]]:
+    def forward(
+        self, inputs: Mapping[str, Tensor], head: str = "target"
+    ) -> tuple[Tensor, list[Tensor]]:
         """Logits [batch, outputs] in fp32, and the encoder's hidden states."""
         states = self.encoder(**inputs)
         return self.read(states[-1], inputs["attention_mask"], head), states
@@ -439,7 +442,8 @@ def _check_weights(source: str, model: nn.Module, loading: Mapping[str, Any]) ->
     missing = [name for name in loading["missing_keys"] if "pooler" not in name]
     if missing:
         raise ModelError(
-            f"model {source}", why=f"{len(missing)} tensors missing, {sorted(missing)[0]} among them"
+            f"model {source}",
+            why=f"{len(missing)} tensors missing, {sorted(missing)[0]} among them",
         )
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

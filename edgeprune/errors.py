@@ -15,7 +15,7 @@ EdgepruneError
 ├── ResourceError         5    disk, memory or permission
 └── RefusedError          6    refused for security or integrity
 
-A message is one line: what (where) — why — remedy. The `code` is stable, and documented by its class.
+A message is one line: what (where) — why — remedy. The `code` is stable.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class OnnxError(InputError):
     code = "EP150"
 
 
-class Missed(EdgepruneError):
+class Missed(EdgepruneError):  # noqa: N818 - an answer, not a fault
     exit_code = 1
     code = "EP200"
 

@@ -283,7 +283,8 @@ def _fit(
             value = loss(step / schedule.steps)
         if not math.isfinite(float(value)):
             raise Diverged(
-                f"training at step {step}", why=f"the loss is {float(value)}",
+                f"training at step {step}",
+                why=f"the loss is {float(value)}",
                 remedy="check the labels, or try another seed",
             )
         accelerator().backward(value)

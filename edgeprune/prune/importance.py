@@ -152,9 +152,7 @@ class _Sum:
 
     def moments(self, rows: int) -> Moments:
         # A row's loss is the sum over its tokens, so gradients are averaged over rows.
-        return Moments(
-            self.inputs.cpu() / self.tokens, self.gradients.cpu() / rows, self.tokens
-        )
+        return Moments(self.inputs.cpu() / self.tokens, self.gradients.cpu() / rows, self.tokens)
 
 
 def _sampled_loss(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Error curves, a latency table and a budget: the plan with the least expected loss (numpy only)."""
+"""Error curves, a latency table and a budget: the plan with the least expected loss."""
 
 from __future__ import annotations
 

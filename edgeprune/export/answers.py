@@ -1,0 +1,109 @@
+"""What an ONNX file answers for rows of text, and whether that is what its model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from edgeprune.errors import OnnxError, ParityError
+from edgeprune.tokens import Tokens
+
+Floats = NDArray[np.float32]
+Inputs = Mapping[str, NDArray[np.int64]]
+
+MAX_ABS = 1e-3  # fp32 on the same machine differs by about 1e-5; wrong graphs by 0.1 and more
+MIN_COSINE = 0.9999
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How like two models answer at one input shape."""
+
+    shape: tuple[int, ...]  # batch, tokens
+    max_abs: float
+    cosine: float
+    agreement: float  # share of rows with the same label
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def open_session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """A CPU session. Raises OnnxError for a file that onnxruntime does not take."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        why = str(error).splitlines()[0][:300]
+        raise OnnxError(f"ONNX file {path}", why=f"does not load: {why}") from error
+
+
+def answer(session: onnxruntime.InferenceSession, inputs: Inputs) -> Floats:
+    return np.asarray(session.run(["logits"], dict(inputs))[0], dtype=np.float32)
+
+
+def answer_rows(
+    path: Path, tokens: Tokens, done: Callable[[int, int], None] = lambda done, total: None
+) -> Floats:
+    """Logits [rows, outputs], row by row and unpadded, as a device would be asked."""
+    session = open_session(path)
+    names = [value.name for value in session.get_inputs()]
+    rows = []
+    for row in range(len(tokens)):
+        rows.append(answer(session, tokens.batch([row], names))[0])
+        if row % 50 == 0:
+            done(row, len(tokens))
+    return np.stack(rows)
+
+
+def check_parity(
+    path: Path,
+    reference: Callable[[Inputs], Floats],
+    tokens: Tokens,
+    names: Sequence[str],
+    length: int,
+) -> list[Parity]:
+    """Compare the file with `reference` at three shapes: one row, one padded row, a padded batch.
+
+    Raises ParityError, with the shape and the figures, where they differ.
+    """
+    session = open_session(path)
+    batch = list(range(min(8, len(tokens))))
+    found = []
+    for rows, padded in (([0], None), ([0], length), (batch, length)):
+        inputs = tokens.batch(rows, names, padded)
+        shape = inputs["input_ids"].shape
+        found.append(compare(shape, answer(session, inputs), reference(inputs)))
+    for parity in found:
+        alike = parity.max_abs <= MAX_ABS and parity.cosine >= MIN_COSINE and parity.agreement == 1
+        if not alike:
+            raise ParityError(
+                f"ONNX file {path.name} at {'x'.join(map(str, parity.shape))}",
+                why=f"answers unlike its model: max-abs {parity.max_abs:.2g}, cosine "
+                f"{parity.cosine:.6f}, same label in {parity.agreement:.0%}",
+                remedy="please report the model and the versions of torch and onnxruntime",
+            )
+    return found
+
+
+def compare(shape: tuple[int, ...], ours: Floats, theirs: Floats) -> Parity:
+    if not np.isfinite(ours).all():
+        return Parity(shape, float("inf"), 0.0, 0.0)
+    flat, other = ours.ravel().astype(float), theirs.ravel().astype(float)
+    norms = float(np.linalg.norm(flat) * np.linalg.norm(other))
+    same = ours.argmax(1) == theirs.argmax(1) if ours.shape[1] > 1 else np.ones(len(ours))
+    return Parity(
+        shape,
+        float(np.abs(flat - other).max()),
+        float(flat @ other) / norms if norms else 1.0,
+        float(np.mean(same)),
+    )

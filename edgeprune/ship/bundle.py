@@ -1,0 +1,67 @@
+"""A bundle: what is shipped to a device, with the hash of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeprune.errors import OnnxError, RefusedError
+
+FORMAT = 1  # 1: {"format", "files": {name: {size, sha256}}, ...facts}
+MODEL = "model.onnx"
+MANIFEST = "edgeprune.json"
+
+
+def write_bundle(
+    folder: Path,
+    model: Path,
+    tokenizer_files: Path,
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> None:
+    """model.onnx, the tokenizer's files, config.json, and a manifest of them with `facts`.
+
+    The layout is one that Optimum's ORTModelForSequenceClassification loads.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(model, folder / MODEL)
+    for path in sorted(tokenizer_files.iterdir()):
+        shutil.copyfile(path, folder / path.name)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+    files = {path.name: _described(path) for path in sorted(folder.iterdir())}
+    manifest = {"format": FORMAT, "files": files, **facts}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
+
+
+def verify_bundle(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle whose every file is as it was written.
+
+    Raises OnnxError for a folder that is no bundle, RefusedError for a file that was changed.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OnnxError(f"bundle {folder}", why=f"its {MANIFEST} cannot be read") from error
+    for name, said in files.items():
+        path = folder / name
+        if Path(name).name != name or path.is_symlink() or not path.is_file():
+            raise RefusedError(f"bundle {folder}: {name}", why="missing, or not a plain file")
+        if _described(path) != said:
+            raise RefusedError(
+                f"bundle {folder}: {name}",
+                why="not the file that was measured: its hash differs",
+                remedy="copy the bundle again, or run `edgeprune compress`",
+            )
+    return manifest
+
+
+def _described(path: Path) -> dict[str, Any]:
+    return {
+        "size": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
