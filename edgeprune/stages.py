@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeprune import __version__
-from edgeprune.effort import EFFORTS, Effort
+from edgeprune.effort import Effort
 from edgeprune.encoder import Classifier, Encoder, load, load_pretrained, save
 from edgeprune.export.answers import Parity, answer_rows, check_parity
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
+from edgeprune.inputs import Inputs, Transfer
+from edgeprune.latency import Budget, LatencyTable
 from edgeprune.learn.train import (
     Judge,
     Sample,
@@ -38,7 +40,6 @@ from edgeprune.learn.train import (
     recover,
     teach,
 )
-from edgeprune.measure.latency import Budget, LatencyTable
 from edgeprune.measure.profile import Profile, Settings, measure_table, profile
 from edgeprune.measure.target import Target
 from edgeprune.prune.importance import (
@@ -52,7 +53,7 @@ from edgeprune.prune.surgery import operate
 from edgeprune.recipe import Recipe
 from edgeprune.run import Run, Stage
 from edgeprune.shape import LayerShape, Shape
-from edgeprune.task import Rows, Task, load_auxiliary, load_task
+from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, endless, tokenize
 
 STACK = 4  # equal layers in a probe of the latency table
@@ -64,41 +65,38 @@ JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """Where the auxiliary task takes part, of the three places where it can."""
-
-    how: str
-    taught: bool
-    pooled: bool
-    recovered: bool
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Transfer:
-        if recipe.auxiliary is None or "none" in (recipe.transfer_how, recipe.transfer_what):
-            return cls("none", False, False, False)
-        what, when = recipe.transfer_what, recipe.transfer_when
-        return cls(
-            recipe.transfer_how,
-            taught=what in ("weights", "both") and when in ("teacher", "all"),
-            pooled=what in ("stats", "both") and when in ("prune", "all"),
-            recovered=when in ("recover", "all"),
-        )
-
-
-@dataclass(frozen=True)
 class Materials:
-    """What a run works on: read and checked before any work is done."""
+    """What a run works on: its inputs with the encoder, and every split as tokens."""
 
-    recipe: Recipe
-    effort: Effort
-    transfer: Transfer
-    target: Target
+    inputs: Inputs
     encoder: Encoder
     tokenizer: Any
-    task: Task
-    auxiliary: Task | None
     tokens: Mapping[str, Tokens]  # of "train", "validation", "test", "auxiliary"
     encoder_digest: str
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.inputs.recipe
+
+    @property
+    def effort(self) -> Effort:
+        return self.inputs.effort
+
+    @property
+    def transfer(self) -> Transfer:
+        return self.inputs.transfer
+
+    @property
+    def target(self) -> Target:
+        return self.inputs.target
+
+    @property
+    def task(self) -> Task:
+        return self.inputs.task
+
+    @property
+    def auxiliary(self) -> Task | None:
+        return self.inputs.auxiliary
 
     @property
     def train(self) -> Sample:
@@ -161,43 +159,18 @@ def learnt_how() -> dict[str, Any]:
     return {"versions": versions("torch", "transformers"), "device": kind}
 
 
-def gather(recipe: Recipe) -> Materials:
-    """Load and check everything that the recipe names. Raises InputError, TargetError."""
-    target = Target.parse(recipe.target)
-    task = load_task(
-        recipe.task,
-        text=recipe.text,
-        text_pair=recipe.text_pair,
-        label=recipe.label,
-        metric=recipe.metric,
-        train_size=recipe.train_size,
-        seed=recipe.seed,
-        allow_leakage=recipe.allow_leakage,
-    )
-    transfer = Transfer.of(recipe)
-    auxiliary = None
-    if recipe.auxiliary and (transfer.taught or transfer.pooled or transfer.recovered):
-        auxiliary = load_auxiliary(
-            recipe.auxiliary,
-            size=recipe.auxiliary_size,
-            seed=recipe.seed,
-            target=task,
-            allow_leakage=recipe.allow_leakage,
-        )
-    encoder, tokenizer = load_pretrained(recipe.model)
+def prepare(inputs: Inputs) -> Materials:
+    """Load the encoder and tokenize every split. Raises ModelError."""
+    encoder, tokenizer = load_pretrained(inputs.model)
+    task = inputs.task
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
-    if auxiliary is not None:
-        splits["auxiliary"] = auxiliary.train
-    length = min(recipe.sequence, _longest(encoder))
+    if inputs.auxiliary is not None:
+        splits["auxiliary"] = inputs.auxiliary.train
+    length = min(inputs.recipe.sequence, _longest(encoder))
     return Materials(
-        recipe=recipe,
-        effort=EFFORTS[recipe.effort],
-        transfer=transfer,
-        target=target,
+        inputs=inputs,
         encoder=encoder,
         tokenizer=tokenizer,
-        task=task,
-        auxiliary=auxiliary,
         tokens={
             name: tokenize(tokenizer, rows.texts, rows.pairs, length)
             for name, rows in splits.items()
@@ -234,11 +207,18 @@ class Timing:
     dense: Profile
     stage: Stage
 
-    def median_for(self, budget: Budget) -> float:
-        """The median that the table should predict for a model that just meets the budget."""
+    def share_of_dense(self, budget: Budget) -> float:
+        """The budget over the dense model's latency at the budget's percentile."""
         dense = self.dense.latency
-        ms = cast(float, budget.resolve(dense).ms)
-        return ms * dense.p50_ms / dense.percentile(budget.percentile)
+        return cast(float, budget.resolve(dense).ms) / dense.percentile(budget.percentile)
+
+    def aim_ms(self, budget: Budget, dense: Shape) -> float:
+        """What the table should predict for a model that meets the budget with room for noise.
+
+        In the table's own, undisturbed milliseconds, which the dense model's latency is compared
+        with, so that a machine in a worse mood does not move the aim.
+        """
+        return AIM * self.share_of_dense(budget) * self.table.predict(dense)
 
 
 def time_target(run: Run, materials: Materials) -> Timing:
@@ -345,7 +325,7 @@ def deploy(model: Classifier, path: Path, precision: str) -> Path:
 def check_feasible(budgets: Sequence[Budget], timing: Timing, dense: Shape) -> None:
     """Before any training. Raises Unreachable for the first budget below the smallest plan."""
     for budget in budgets:
-        aim_ms = AIM * timing.median_for(budget)
+        aim_ms = timing.aim_ms(budget, dense)
         if aim_ms < minimum_ms(timing.table, dense):
             raise unreachable(aim_ms, timing.table, dense)
 
@@ -464,7 +444,7 @@ def _text(
 
 @dataclass(frozen=True)
 class Round:
-    """One turn of plan, export and measure, before any training; medians in ms."""
+    """One turn of plan, export and measure, before any training; undisturbed ms."""
 
     aim_ms: float
     predicted_ms: float
@@ -499,7 +479,7 @@ def plan_budget(
     errors = curves.errors()
 
     def build(folder: Path) -> None:
-        aim_ms = AIM * timing.median_for(budget)
+        aim_ms = timing.aim_ms(budget, shape)
         plan, weights = search_sensitivity(
             errors,
             timing.table,
@@ -517,11 +497,9 @@ def plan_budget(
             profiles = profile(
                 {"dense": dense, "candidate": path}, materials.target, materials.settings("rapid")
             )
-            latency = profiles["candidate"].latency
-            limit_ms = cast(float, budget.resolve(profiles["dense"].latency).ms)
-            share = latency.percentile(budget.percentile) / limit_ms
-            rounds.append((plan, Round(aim_ms, plan.predicted_ms, latency.p50_ms, share)))
-            text = f"{plan.predicted_ms:.2f} ms predicted, {latency.p50_ms:.2f} ms measured"
+            measured_ms, share = _share(profiles["candidate"], profiles["dense"], budget)
+            rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share)))
+            text = f"{plan.predicted_ms:.2f} ms predicted, {measured_ms:.2f} ms measured"
             run.progress.note(f"{text}, {share:.0%} of the budget")
             if LOOSE <= share <= TIGHT:
                 break
@@ -551,6 +529,21 @@ def plan_budget(
     # The chosen round last: it is the one that the report tells.
     order = [*(i for i in range(len(rounds)) if i != told["chosen"]), told["chosen"]]
     return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
+
+
+def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
+    """The candidate's undisturbed ms, and its share of the budget.
+
+    By the ratio to the dense model in the same launches: undisturbed times are steady where the
+    percentile of a few samples is not.
+    """
+    limit_ms = cast(float, budget.resolve(dense.latency).ms)
+    expected_ms = (
+        dense.latency.percentile(budget.percentile)
+        * candidate.undisturbed_ms
+        / dense.undisturbed_ms
+    )
+    return candidate.undisturbed_ms, expected_ms / limit_ms
 
 
 def _preference(share: float) -> tuple[bool, float]:
@@ -736,7 +729,7 @@ def measure_models(
     files = {"dense": dense.path} | {exported.precision: exported.path for exported in students}
 
     def build(folder: Path) -> None:
-        settings = materials.settings(materials.recipe.runs)
+        settings = materials.settings(materials.recipe.run_plan)
         for key, taken in profile(files, materials.target, settings, run.progress).items():
             _write_json(folder / f"{key}.json", taken.to_dict())
             taken.write_samples(folder / f"{key}.samples.jsonl.gz")
@@ -744,7 +737,7 @@ def measure_models(
     made_from = {
         "models": [exported.stage.key for exported in (dense, *students)],
         "measured": materials.measured_how,
-        "runs": materials.recipe.runs,
+        "runs": materials.recipe.run_plan,
     }
     stage = run.stage(name, made_from, build)
     profiles = {key: Profile.from_dict(stage.read(f"{key}.json")) for key in files}

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from edgeprune.errors import BudgetError
-from edgeprune.measure.latency import Budget, Latency, LatencyTable
+from edgeprune.latency import Budget, Latency, LatencyTable
 from edgeprune.measure.table import assemble, isotonic, spreads, undisturbed_ms
 from edgeprune.shape import LayerShape, Shape
 

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from edgeprune.errors import InputError, ResourceError
-from edgeprune.measure.latency import Budget, Latency
+from edgeprune.latency import Budget, Latency
 from edgeprune.measure.verdict import judge
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import BudgetError
-from edgeprune.measure.latency import Budget, Latency
+from edgeprune.latency import Budget, Latency
 from edgeprune.measure.tails import beta_cdf, t_cdf, t_quantile
 from edgeprune.measure.verdict import (
     Reason,

@@ -281,10 +281,11 @@ def _fit(
         model.train()
         with accelerator().autocast():
             value = loss(step / schedule.steps)
-        if not math.isfinite(float(value)):
+        found = float(value.detach())
+        if not math.isfinite(found):
             raise Diverged(
                 f"training at step {step}",
-                why=f"the loss is {float(value)}",
+                why=f"the loss is {found}",
                 remedy="check the labels, or try another seed",
             )
         accelerator().backward(value)
@@ -300,7 +301,7 @@ def _fit(
             judged = Taught(candidate, score, validation_loss)
             if best is None or judged.beats(best):
                 best = replace(judged, model=copy.deepcopy(candidate))
-        progress.step(step + 1, schedule.steps, f"loss {float(value):.3f}")
+        progress.step(step + 1, schedule.steps, f"loss {found:.3f}")
     assert best is not None  # the last step is a checkpoint
     best.model.set_dropout(0.0)
     return replace(best, model=best.model.to("cpu").eval())

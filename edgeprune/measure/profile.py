@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeprune.measure.latency import Latency, LatencyTable
+from edgeprune.latency import Latency, LatencyTable
 from edgeprune.measure.launch import Bench, Blocks, Load, Run, files, prepare, sha256
 from edgeprune.measure.table import SPREAD_LIMIT, assemble, spreads, undisturbed_ms
 from edgeprune.measure.target import Target

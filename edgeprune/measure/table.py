@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgeprune.measure.latency import LatencyTable
+from edgeprune.latency import LatencyTable
 from edgeprune.shape import Shape
 
 # Neighbours on the machine only ever add time. Beside four other jobs on two cores, of the minimum,

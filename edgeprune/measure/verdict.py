@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeprune.errors import BudgetError
-from edgeprune.measure.latency import Budget, Latency
+from edgeprune.latency import Budget, Latency
 from edgeprune.measure.tails import t_quantile
 
 Outcome = Literal["met", "missed", "inconclusive"]

@@ -255,20 +255,21 @@ def _scores(weighed: Tensor, inverse: Tensor, groups: int, group: int) -> Tensor
     index = torch.arange(inputs).view(groups, group)
     blocks = torch.linalg.inv(inverse[index[:, :, None], index[:, None, :]])
     columns = weighed[:, :inputs].T.view(groups, group, -1)  # [groups, group, hidden]
-    return ((blocks @ columns) * columns).sum((1, 2))
+    return cast(Tensor, ((blocks @ columns) * columns).sum((1, 2)))
 
 
 def _damped_inverse(moments: Tensor) -> Tensor:
     damping = DAMPING * float(moments.diagonal()[:-1].mean())
     ridge = torch.full((len(moments),), max(damping, 1e-9), dtype=moments.dtype)
     ridge[-1] = 0.0  # the constant input
-    return torch.linalg.inv(moments + torch.diag(ridge))
+    return cast(Tensor, torch.linalg.inv(moments + torch.diag(ridge)))
 
 
 def _square_root(matrix: Tensor) -> Tensor:
     damping = FISHER_DAMPING * float(matrix.diagonal().mean())
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * (values.clamp(min=0) + max(damping, 1e-12)).sqrt()) @ vectors.T
+    scaled = vectors * (values.clamp(min=0) + max(damping, 1e-12)).sqrt()
+    return cast(Tensor, scaled @ vectors.T)
 
 
 def widths_of(shape: Shape) -> dict[SubLayer, int]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeprune.errors import Unreachable
-from edgeprune.measure.latency import LatencyTable
+from edgeprune.latency import LatencyTable
 from edgeprune.shape import LayerShape, Shape
 
 SubLayer = tuple[int, Literal["attention", "ffn"]]

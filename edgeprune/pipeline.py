@@ -1,0 +1,290 @@
+"""The recipe in order: teach, time, price, plan, operate, recover, export, measure, judge."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from edgeprune.inputs import Inputs
+from edgeprune.latency import Budget
+from edgeprune.measure.profile import Profile
+from edgeprune.measure.verdict import judge
+from edgeprune.progress import Progress
+from edgeprune.prune.search import minimum_ms
+from edgeprune.recipe import Recipe
+from edgeprune.report.environment import environment
+from edgeprune.report.folder import budget_folder, slug, write_reports
+from edgeprune.report.report import (
+    FORMAT,
+    Candidate,
+    ExportPart,
+    Feasibility,
+    Figures,
+    Judgement,
+    Limit,
+    ParityRow,
+    PlanPart,
+    Report,
+    TaskPart,
+    layer_rows,
+)
+from edgeprune.report.report import Round as RoundRow
+from edgeprune.report.report import Rows as RowCounts
+from edgeprune.report.report import Transfer as TransferPart
+from edgeprune.run import Run, open_run
+from edgeprune.ship.bundle import write_bundle
+from edgeprune.stages import (
+    Exported,
+    Materials,
+    Measured,
+    Planned,
+    Student,
+    Teacher,
+    Timing,
+    check_feasible,
+    export_model,
+    measure_curves,
+    measure_models,
+    plan_budget,
+    prepare,
+    recover_student,
+    teach_teacher,
+    time_target,
+)
+from edgeprune.task import Task
+from edgeprune.template import command_line
+
+
+def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[Report]:
+    """Compress the encoder to each budget of the recipe; a report each, in their order.
+
+    Latency is settled before training is paid for: an unreachable budget ends the run at once.
+    """
+    recipe = inputs.recipe
+    with open_run(recipe.out, progress, restart=restart) as run:
+        materials = prepare(inputs)
+        timing = time_target(run, materials)
+        check_feasible(recipe.budgets, timing, materials.encoder.shape)
+        teacher = teach_teacher(run, materials)
+        sensitivity = measure_curves(run, materials, teacher)
+        dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
+        reports = []
+        for budget in recipe.budgets:
+            name = slug(str(budget))
+            planned = plan_budget(
+                run, materials, timing, teacher, sensitivity, budget, f"plan-{name}"
+            )
+            student = recover_student(
+                run, materials, teacher, sensitivity, planned, f"student-{name}"
+            )
+            exported = [
+                export_model(
+                    run, materials, student.model, student.stage, precision, f"{precision}-{name}"
+                )
+                for precision in precisions(recipe)
+            ]
+            measured = measure_models(run, materials, dense, exported, f"latency-{name}")
+            kept, candidates = choose(recipe, dense, exported, measured)
+            made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
+            ship(run, materials, budget, made)
+            reports.append(tell(run, materials, budget, made))
+        write_reports(recipe.out, reports)
+        return reports
+
+
+@dataclass(frozen=True)
+class Made:
+    """All that one budget led to."""
+
+    timing: Timing
+    teacher: Teacher
+    dense: Exported
+    planned: Planned
+    student: Student
+    kept: Exported
+    candidates: tuple[Candidate, ...]
+    measured: Measured
+
+
+def precisions(recipe: Recipe) -> list[str]:
+    return ["fp32", "int8"] if recipe.precision == "auto" else [recipe.precision]
+
+
+def choose(
+    recipe: Recipe, dense: Exported, exported: Sequence[Exported], measured: Measured
+) -> tuple[Exported, tuple[Candidate, ...]]:
+    """int8 only where it is faster on the target and holds the quality floor on validation."""
+    kept = exported[0]
+    why = {kept.precision: "the only precision that was asked for"}
+    if len(exported) > 1:
+        fp32, int8 = exported
+        floor = recipe.floor * dense.validation_score
+        faster = _p90(measured, "int8") < _p90(measured, "fp32")
+        sound = int8.validation_score >= min(floor, fp32.validation_score)
+        kept = int8 if faster and sound else fp32
+        reason = (
+            "faster on the target, and within the quality floor on validation"
+            if kept is int8
+            else "not faster on the target"
+            if not faster
+            else f"scores {int8.validation_score:.4f} on validation, the floor is {floor:.4f}"
+        )
+        why = {"int8": reason, "fp32": "int8 is kept" if kept is int8 else "int8 does not pay"}
+    candidates = tuple(
+        Candidate(
+            precision=one.precision,
+            p50_ms=measured.profiles[one.precision].latency.p50_ms,
+            p90_ms=_p90(measured, one.precision),
+            size_mb=measured.profiles[one.precision].size_mb,
+            score=one.test_score,
+            kept=one is kept,
+            why=why[one.precision],
+        )
+        for one in exported
+    )
+    return kept, candidates
+
+
+def _p90(measured: Measured, name: str) -> float:
+    return measured.profiles[name].latency.p90_ms
+
+
+def ship(run: Run, materials: Materials, budget: Budget, made: Made) -> None:
+    """Put the bundle into its budget's folder, and the student's weights beside it."""
+    folder = budget_folder(run.folder, str(budget))
+    config = made.student.model.encoder.config.to_dict()
+    ours = made.student.stage.read("config.json")
+    config |= {key: ours[key] for key in ("id2label", "label2id", "problem_type")}
+    facts = {
+        "task": materials.task.name,
+        "metric": materials.task.metric,
+        "score": made.kept.test_score,
+        "precision": made.kept.precision,
+        "threads": materials.recipe.threads,
+        "batch": materials.recipe.batch,
+        "sequence": materials.recipe.sequence,
+        "runs": materials.recipe.run_plan,
+        "shape": made.planned.plan.shape.to_dict(),
+        "target": materials.target.name,
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        materials.tokenizer.save_pretrained(temporary)
+        write_bundle(folder / "bundle", made.kept.path, Path(temporary), config, facts)
+    _link(made.student.stage.folder, folder / "model")
+    _link(made.dense.stage.folder, run.folder / "dense")
+
+
+def _link(goal: Path, link: Path) -> None:
+    """A relative link, replaced in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(goal, link.parent), target_is_directory=True)
+    temporary.replace(link)
+
+
+def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
+    """The report of one budget."""
+    recipe, profiles = materials.recipe, made.measured.profiles
+    limit = budget.resolve(profiles["dense"].latency)
+    after = profiles[made.kept.precision]
+    target = f"{after.target} (proxy)" if after.proxy else after.target
+    verdict = judge(after.latency, limit, target=target, doubts=after.doubts)
+    before_score, after_score = made.dense.test_score, made.kept.test_score
+    ratio = after_score / before_score if before_score > 0 else None
+    shape, last = materials.encoder.shape, made.planned.rounds[-1]
+    dense_ms = made.timing.table.predict(shape)
+    mine = [stage for stage in run.stages if _belongs(stage.name, budget, recipe)]
+    return Report(
+        schema=FORMAT,
+        verdict=Judgement.model_validate(verdict.to_dict()),
+        budget=Limit(text=str(budget), ms=cast(float, limit.ms), percentile=limit.percentile),
+        before=_figures(materials.task, made.dense, profiles["dense"]),
+        after=_figures(materials.task, made.kept, after),
+        score_ratio=ratio,
+        floor=recipe.floor,
+        floor_met=ratio is not None and ratio >= recipe.floor,
+        plan=PlanPart(
+            layers=layer_rows(shape, made.planned.plan.shape),
+            predicted_ms=made.planned.plan.predicted_ms,
+            measured_untrained_ms=last.measured_ms,
+            rounds=tuple(
+                RoundRow(aim_ms=r.aim_ms, predicted_ms=r.predicted_ms, measured_ms=r.measured_ms)
+                for r in made.planned.rounds
+            ),
+        ),
+        transfer=_transfer(recipe, made),
+        task=_task(materials.task),
+        auxiliary=_task(materials.auxiliary) if materials.auxiliary else None,
+        parity=tuple(ParityRow.model_validate(found.to_dict()) for found in made.kept.parity),
+        export=ExportPart(**made.kept.contents.to_dict(), sha256=after.facts["onnx_sha256"]),
+        precisions=made.candidates,
+        table=made.timing.table.to_dict(),
+        feasibility=Feasibility(
+            dense_ms=dense_ms,
+            minimum_ms=minimum_ms(made.timing.table, shape),
+            budget_ms=made.timing.share_of_dense(budget) * dense_ms,
+        ),
+        seconds={stage.name: stage.seconds for stage in mine},
+        cached=tuple(stage.name for stage in mine if stage.cached),
+        environment=environment(after.target, after.facts),
+        recipe=recipe.model_dump(mode="json"),
+        command=command_line(recipe),
+        peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        bundle=str(budget_folder(Path(), str(budget)) / "bundle"),
+        run=str(run.folder),
+        notes=(*materials.task.notes, *after.notes),
+    )
+
+
+def _belongs(stage: str, budget: Budget, recipe: Recipe) -> bool:
+    """Whether a stage is this budget's or shared by all."""
+    others = {slug(str(other)) for other in recipe.budgets} - {slug(str(budget))}
+    return not any(stage.endswith(f"-{other}") for other in others)
+
+
+def _figures(task: Task, exported: Exported, taken: Profile) -> Figures:
+    return Figures(
+        score=exported.test_score,
+        metric=task.metric,
+        p50_ms=taken.latency.p50_ms,
+        p90_ms=taken.latency.p90_ms,
+        size_mb=taken.size_mb,
+        parameters=exported.contents.parameters,
+        precision=exported.precision,
+    )
+
+
+def _task(task: Task) -> TaskPart:
+    return TaskPart(
+        name=task.name,
+        kind=task.kind,
+        metric=task.metric,
+        labels=len(task.labels),
+        rows=RowCounts(train=len(task.train), validation=len(task.validation), test=len(task.test)),
+        notes=task.notes,
+        digest=task.digest,
+    )
+
+
+def _transfer(recipe: Recipe, made: Made) -> TransferPart:
+    teacher, student = made.teacher, made.student
+    notes = []
+    if teacher.gain is not None:
+        verb = "kept" if teacher.taught else "switched off"
+        notes.append(f"teacher: {verb}, {teacher.gain:+.4f} on validation")
+    if student.gain is not None:
+        verb = "kept" if student.recovered else "switched off"
+        notes.append(f"recovery: {verb}, {student.gain:+.4f} on validation")
+    return TransferPart(
+        how=recipe.transfer_how,
+        what=recipe.transfer_what,
+        when=recipe.transfer_when,
+        gain=student.gain if student.gain is not None else teacher.gain,
+        used=teacher.taught or student.recovered,
+        note="; ".join(notes),
+    )
