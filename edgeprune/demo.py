@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from edgeprune.errors import InputError, ResourceError
@@ -22,9 +23,9 @@ _ACTIONS = (*_OPPOSITE, "ask")
 _PLANS = ("later", "cancel")  # about a command, whatever the thing and the action
 _SLOT = re.compile(r"\{(\w+)\}")
 
-# A wording: slots, a colon, their alternatives. `*` stands for the thing that is meant, {other} for
-# one that is not, {any} for either; {do} is the command and {undo} its opposite; a slot such as
-# light_up adds to `up` for one thing, and its _hint says what is wrong instead of what to do.
+# A wording: a slot, a colon, its alternatives. `*` stands for the thing that is meant, {other} for
+# one that is not; {do} is the command and {undo} its opposite. A slot such as light_up adds to `up`
+# for one thing; its _hint says what is wrong instead of what to do.
 _TRAIN = """
 light: lamp | ceiling light | desk lamp | hall light | spotlight
 heat: heating | radiator | heater | electric heater | oven
@@ -33,11 +34,11 @@ room: kitchen | living room | bedroom | bathroom | hall | attic
 time: at eight | in ten minutes | at seven in the morning | in an hour | when i am back
 time: after dinner | as soon as it is dark
 on: turn on the * | switch on the * | turn the * on | switch the * on | activate the *
-on: start the *
+on: start the * | set the * going
 off: turn off the * | switch off the * | turn the * off | switch the * off | deactivate the *
-off: stop the *
-up: turn up the * | turn the * up | increase the * | give us more of the *
-down: turn down the * | turn the * down | reduce the * | give us less of the *
+off: stop the * | shut the * off
+up: turn up the * | turn the * up | increase the * | set the * higher | give us more of the *
+down: turn down the * | turn the * down | reduce the * | set the * lower | give us less of the *
 ask: is the * on | is the * off | did i leave the * on | do you know if the * is active
 light_up: make the * brighter
 light_down: make the * darker | dim the *
@@ -66,7 +67,7 @@ say: {do} but not the {other} | it is eight, {do} | the {other} is already on, {
 question: {do} | tell me, {do} | {do} in the {room} | not the {other}, {do}
 later: {do} {time} | {time} {do} | please {do} {time} | set a timer to {do} {time}
 cancel: do not {do} {time} | cancel the timer to {do} {time} | you do not have to {do} {time}
-cancel: forget the timer for the {any}
+cancel: forget the timer for the *
 opener: hey home | well
 """
 
@@ -76,10 +77,10 @@ heat: floor heating | convector | fan heater
 sound: loudspeaker | jazz station | sound system
 room: office | nursery | dining room
 time: at half past nine | in twenty minutes | tomorrow morning | before breakfast
-on: put the * on | power on the *
-off: put the * off | cut the *
-up: raise the * | turn the * a bit higher
-down: lower the * | turn the * a bit lower
+on: let the * run | have the * on
+off: have the * off | cut the *
+up: put the * on a higher level | turn the * a bit higher
+down: put the * on a lower level | turn the * a bit lower
 ask: is the * running | has somebody turned the * on | check if the * is off
 light_up: brighten the *
 light_down: darken the *
@@ -91,25 +92,26 @@ sound_up: give the * more volume
 sound_down: give the * less volume
 sound_down_hint: the * gives me a headache
 say: i would like you to {do} | can you {do} for me | {do} and leave the {other} alone
+say: the best thing would be to {do} | somebody ought to {do}
 say: keep the {other} as it is and {do} | i said {do}, do not {undo} | {do} over in the {room}
 question: i wonder, {do} | {do} or is it only the {other} | what about the {room}, {do}
 later: {time} i want you to {do} | remember to {do} {time} | {do}, but only {time}
-cancel: you need not {do} {time} | delete the order to {do} {time} | drop the timer for the {any}
+cancel: you need not {do} {time} | delete the order to {do} {time} | drop the timer for the *
 opener: listen
 """
 
 _TEST = """
-light: chandelier | night light | string of lights | bulb over the table | reading lamp | lantern
+light: chandelier | wall light | string of lights | bulb over the table | reading lamp | lantern
 heat: boiler | stove | fireplace | thermostat | towel warmer | central heating
 sound: stereo | song | record player | soundbar | podcast | hi-fi
 room: garden | guest room | garage | conservatory | cellar | den
 time: once the guests are gone | when i get home | half an hour from now | on sunday evening
 time: right after the film | after sunset | at a quarter to six
-on: have the * switched on | get the * going | set the * running | make sure the * is on | enable the *
-off: have the * switched off | shut down the * | kill the * | make sure the * is off | disable the *
-up: crank up the * | set the * higher | have the * turned up | turn the * up a notch | boost the *
-down: tone down the * | set the * lower | have the * turned down | turn the * down a notch
-down: take the * down a bit
+on: have the * switched on | get the * going | enable the * | put the * on | power on the *
+off: have the * switched off | shut down the * | kill the * | disable the * | power off the *
+up: have the * turned up | turn the * up a notch | crank up the * | boost the * | raise the *
+down: have the * turned down | turn the * down a notch | tone down the * | lower the *
+down: bring down the *
 ask: am i right that the * is still going | has the * been shut off | what is the * doing
 ask: find out whether the * is running | any idea if the * is on
 light_ask: how strong is the *
@@ -125,7 +127,7 @@ sound_up_hint: i keep missing words of the * | the * is hardly a whisper
 sound_down_hint: the * drowns out our talk | the neighbours complain about the *
 sound_off_hint: enough of the * for today
 say: i need you to {do} | do me a favour and {do} | would it be possible to {do}
-say: go ahead and {do} | {do} for us, will you | how about you {do} | {do} right away
+say: go ahead and {do} | {do} for us, will you | how about you {do}
 say: it is nearly midnight already, so {do} | over in the {room}, {do}
 say: the {other} can stay as it is, just {do} | {do} but keep your hands off the {other}
 say: i never asked you to {undo}, i asked you to {do} | rather than the {other}, {do}
@@ -189,7 +191,7 @@ question: {do}, in the {room}
 later: {do} {time} | {time} {do} | wait until i say so, and {do} {time} | set a timer to {do} {time}
 later: remember to {do} {time} | {do}, but not before {time}
 cancel: do not {do} {time} | drop the plan to {do} {time} | i thought again, do not {do} {time}
-cancel: it is no longer necessary to {do} {time} | forget about the {any} {time}
+cancel: it is no longer necessary to {do} {time} | forget about the * {time}
 opener: hello car | okay | er | listen
 """
 
@@ -198,7 +200,7 @@ _RECIPE = """\
 # option, which overrides it: edgeprune compress recipe.yaml --budget 25%
 
 model: demo            # the small encoder of the `demo` extra; or a folder, or a hub name
-task: task             # 300 commands to a home assistant, 17 intents; tested on 1,000 unseen wordings
+task: task             # 300 commands to a home assistant, 17 intents; 1,000 to test on
 auxiliary: auxiliary   # 3,000 requests in a car: a related task to learn from
 
 budget: ["50%"]        # of the unpruned model's latency; "5ms" or "5ms@p95" say it in milliseconds
@@ -211,39 +213,37 @@ out: run               # the run folder: report, bundle, and what a second call 
 
 
 @dataclass(frozen=True)
-class _Wording:
-    """What one split can say, and how likely it is to say it badly."""
+class Wording:
+    """What one split can say, how often by a hint or after an opener, and how often mistyped."""
 
     things: tuple[str, ...]
     slots: Mapping[str, Sequence[str]]
-    hints: float
-    openers: float
-    typos: float
-
-    @classmethod
-    def read(
-        cls, text: str, *things: str, hints: float = 0.15, openers: float = 0.1, typos: float = 0.0
-    ) -> _Wording:
-        slots: dict[str, list[str]] = {}
-        for line in text.strip().splitlines():
-            name, _, alternatives = line.partition(": ")
-            slots.setdefault(name, []).extend(alternatives.split(" | "))
-        return cls(things, slots, hints, openers, typos)
+    rows: int
+    hints: float = 0.15
+    openers: float = 0.1
+    typos: float = 0.0
 
     @property
     def labels(self) -> list[str]:
         return [f"{thing}_{action}" for thing in self.things for action in _ACTIONS] + [*_PLANS]
 
 
+def _slots(text: str) -> dict[str, list[str]]:
+    slots: dict[str, list[str]] = {}
+    for line in text.strip().splitlines():
+        name, _, alternatives = line.partition(": ")
+        slots.setdefault(name, []).extend(alternatives.split(" | "))
+    return slots
+
+
 _HOME = ("light", "heat", "sound")
-_SPLITS = {
-    "train": (_Wording.read(_TRAIN, *_HOME), 300),
-    "validation": (_Wording.read(_VALIDATION, *_HOME, typos=0.1), 200),
-    "test": (_Wording.read(_TEST, *_HOME, openers=0.3, typos=0.15), 1000),
+TASK = {
+    "train": Wording(_HOME, _slots(_TRAIN), rows=300),
+    "validation": Wording(_HOME, _slots(_VALIDATION), rows=200, typos=0.025),
+    "test": Wording(_HOME, _slots(_TEST), rows=1000, openers=0.3, typos=0.04),
 }
-_AUXILIARY = (
-    _Wording.read(_CAR, "lamp", "seat", "audio", "screen", "wiper", openers=0.2, typos=0.15),
-    3000,
+AUXILIARY = Wording(
+    ("lamp", "seat", "audio", "screen", "wiper"), _slots(_CAR), rows=3000, openers=0.2, typos=0.04
 )
 
 
@@ -253,13 +253,13 @@ def write_demo(folder: Path, seed: int = 0) -> Path:
     The same seed writes the same bytes. Raises InputError for a folder that is not empty,
     ResourceError for one that cannot be written.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(
-            f"demo folder {folder}",
-            why="exists and is not an empty folder",
-            remedy="name a new one",
-        )
     try:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(
+                f"demo folder {folder}",
+                why="exists and is not an empty folder",
+                remedy="name a new one",
+            )
         return _write(folder, seed)
     except OSError as error:
         raise ResourceError(
@@ -270,21 +270,22 @@ def write_demo(folder: Path, seed: int = 0) -> Path:
 
 
 def _write(folder: Path, seed: int) -> Path:
-    taken: set[str] = set()  # over all splits: no row stands in two of them
-    for split, (wording, count) in _SPLITS.items():
-        _write_rows(folder / "task", split, wording, count, random.Random(f"{seed} {split}"), taken)
-    _write_rows(folder / "auxiliary", "train", *_AUXILIARY, random.Random(f"{seed} car"), taken)
-    # Last, so that a recipe means that its data is whole.
+    taken: set[str] = set()  # over all files: no text stands in two of them
+    for split, wording in TASK.items():
+        rng = random.Random(f"{seed} {split}")
+        _write_rows(folder / "task", split, wording, rng, taken)
+    _write_rows(folder / "auxiliary", "train", AUXILIARY, random.Random(f"{seed} car"), taken)
+    # Last, so that where there is a recipe its data is whole.
     recipe = folder / "recipe.yaml"
     recipe.write_text(_RECIPE, encoding="utf-8")
     return recipe
 
 
 def _write_rows(
-    folder: Path, split: str, wording: _Wording, count: int, rng: random.Random, taken: set[str]
+    folder: Path, split: str, wording: Wording, rng: random.Random, taken: set[str]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list(_rows(wording, count, rng, taken))
+    rows = list(_rows(wording, rng, taken))
     rng.shuffle(rows)
     lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
     (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -292,32 +293,29 @@ def _write_rows(
     (folder / "labels.json").write_text(labels, encoding="utf-8")
 
 
-def _rows(
-    wording: _Wording, count: int, rng: random.Random, taken: set[str]
-) -> Iterator[tuple[str, int]]:
-    """`count` new texts with the indices of their labels, the labels in turn."""
-    for number in range(count):
-        label = number % len(wording.labels)
-        text = _text(wording, wording.labels[label], rng)
+def _rows(wording: Wording, rng: random.Random, taken: set[str]) -> Iterator[tuple[str, str]]:
+    """New texts and their labels, the labels in turn."""
+    for label in islice(cycle(wording.labels), wording.rows):
+        text = _text(wording, label, rng)
         while text in taken:
-            text = _text(wording, wording.labels[label], rng)
+            text = _text(wording, label, rng)
         taken.add(text)
         yield text, label
 
 
-def _text(wording: _Wording, label: str, rng: random.Random) -> str:
+def _text(wording: Wording, label: str, rng: random.Random) -> str:
     text = _plan(wording, label, rng) if label in _PLANS else _request(wording, label, rng)
     if rng.random() < wording.openers:
         text = f"{rng.choice(wording.slots['opener'])} {text}"
     return " ".join(_mistyped(word, wording.typos, rng) for word in text.split())
 
 
-def _plan(wording: _Wording, label: str, rng: random.Random) -> str:
+def _plan(wording: Wording, label: str, rng: random.Random) -> str:
     thing, action = rng.choice(wording.things), rng.choice([*_OPPOSITE])
     return _filled(rng.choice(wording.slots[label]), wording, thing, action, rng)
 
 
-def _request(wording: _Wording, label: str, rng: random.Random) -> str:
+def _request(wording: Wording, label: str, rng: random.Random) -> str:
     thing, action = label.split("_")
     hints = wording.slots.get(f"{label}_hint")
     if hints and rng.random() < wording.hints:
@@ -326,7 +324,7 @@ def _request(wording: _Wording, label: str, rng: random.Random) -> str:
     return _filled(rng.choice(frames), wording, thing, action, rng)
 
 
-def _filled(frame: str, wording: _Wording, thing: str, action: str, rng: random.Random) -> str:
+def _filled(frame: str, wording: Wording, thing: str, action: str, rng: random.Random) -> str:
     """The frame with every slot filled, for a thing that is meant and what is to happen to it."""
 
     def fill(slot: re.Match[str]) -> str:
@@ -338,22 +336,20 @@ def _filled(frame: str, wording: _Wording, thing: str, action: str, rng: random.
             case "other":
                 others = [name for name in wording.things if name != thing]
                 return rng.choice(wording.slots[rng.choice(others)])
-            case "any":
-                return rng.choice(wording.slots[thing])
             case name:
                 return rng.choice(wording.slots[name])
 
     return _SLOT.sub(fill, frame).replace("*", rng.choice(wording.slots[thing]))
 
 
-def _phrase(wording: _Wording, thing: str, action: str, rng: random.Random) -> str:
+def _phrase(wording: Wording, thing: str, action: str, rng: random.Random) -> str:
     phrases = [*wording.slots[action], *wording.slots.get(f"{thing}_{action}", ())]
     return rng.choice(phrases)
 
 
-def _mistyped(word: str, share: float, rng: random.Random) -> str:
-    """The word, or in a tenth of `share` of the cases with two letters swapped or one dropped."""
-    if len(word) < 5 or rng.random() >= share / 4:
+def _mistyped(word: str, chance: float, rng: random.Random) -> str:
+    """The word, or by chance with two letters swapped or one dropped; short words stay."""
+    if len(word) < 5 or rng.random() >= chance:
         return word
     at = rng.randrange(1, len(word) - 2)
     swapped = word[at + 1] + word[at] if rng.random() < 0.5 else word[at]
