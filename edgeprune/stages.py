@@ -228,7 +228,7 @@ def time_target(run: Run, materials: Materials) -> Timing:
     def build(folder: Path) -> None:
         probes = folder / "probes"
         probes.mkdir()
-        write = _Probes(materials, probes)
+        write = Probes(materials, probes)
         heads = _points(shape.layers[0].heads, effort.table_heads)
         widths = _points(shape.layers[0].ffn, effort.table_widths)
         total = len(heads) + len(widths) + 5
@@ -274,7 +274,7 @@ def time_target(run: Run, materials: Materials) -> Timing:
 
 
 @dataclass(frozen=True)
-class _Probes:
+class Probes:
     """Writes encoders with random weights and a small vocabulary as ONNX files."""
 
     materials: Materials

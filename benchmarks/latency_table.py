@@ -1,0 +1,94 @@
+"""Does the latency table predict whole models? 20 random architectures, predicted and measured.
+
+    python benchmarks/latency_table.py [--model demo] [--target ort] [--plans 20]
+
+Writes benchmarks/results/latency_table.json. Wants a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edgeprune.demo import write_demo
+from edgeprune.inputs import read_inputs
+from edgeprune.measure.profile import profile
+from edgeprune.progress import SILENT
+from edgeprune.recipe import Recipe
+from edgeprune.report.environment import environment
+from edgeprune.run import open_run
+from edgeprune.shape import LayerShape, Shape
+from edgeprune.stages import Probes, prepare, time_target
+
+RESULT = Path(__file__).parent / "results" / "latency_table.json"
+
+
+def random_shapes(dense: Shape, count: int, seed: int = 1) -> list[Shape]:
+    """Architectures of every size: a share is drawn for each, then widths around it."""
+    random = np.random.default_rng(seed)
+    shapes = []
+    for share in np.linspace(0.1, 0.9, count):
+        layers = []
+        for old in dense.layers:
+            heads, ffn = np.clip(random.normal(share, 0.3, 2), 0, 1)
+            layers.append(LayerShape(round(heads * old.heads), round(ffn * old.ffn)))
+        shapes.append(dense.with_layers(layers))
+    return shapes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--target", default="ort")
+    parser.add_argument("--plans", type=int, default=20)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        demo = write_demo(Path(folder) / "demo")
+        options = {"model": asked.model, "target": asked.target, "out": f"{folder}/run"}
+        materials = prepare(read_inputs(Recipe.read(demo, options | {"effort": "standard"})))
+        with open_run(Path(folder) / "run", SILENT) as run:
+            timing = time_target(run, materials)
+        (Path(folder) / "plans").mkdir()
+        write = Probes(materials, Path(folder) / "plans")
+        dense = materials.encoder.shape
+        shapes = random_shapes(dense, asked.plans)
+        files = {str(i): write(shape.layers) for i, shape in enumerate(shapes)}
+        files |= {"dense": write(dense.layers)}
+        taken = profile(files, materials.target, materials.settings("rapid"))
+    rows = []
+    for i, shape in enumerate(shapes):
+        predicted, measured = timing.table.predict(shape), taken[str(i)].undisturbed_ms
+        error = predicted / measured - 1
+        rows.append(
+            {
+                "shape": str(shape),
+                "predicted_ms": round(predicted, 4),
+                "measured_ms": round(measured, 4),
+                "error": round(error, 4),
+            }
+        )
+        print(f"{predicted:8.2f} ms predicted {measured:8.2f} ms measured {error:+7.1%}  {shape}")
+    errors = [abs(float(str(row["error"]))) for row in rows]
+    result = {
+        "what": "latency table against whole models, undisturbed ms (5th percentile)",
+        "command": "python benchmarks/latency_table.py",
+        "median_error": statistics.median(errors),
+        "worst_error": max(errors),
+        "table_seconds": timing.stage.seconds,
+        "table": timing.table.to_dict(),
+        "plans": rows,
+        "environment": environment(asked.target, taken["dense"].facts),
+        "notes": list(taken["dense"].notes),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"median {statistics.median(errors):.1%}, worst {max(errors):.1%}: {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
