@@ -67,7 +67,7 @@ say: {do} but not the {other} | it is eight, {do} | the {other} is already on, {
 question: {do} | tell me, {do} | {do} in the {room} | not the {other}, {do}
 later: {do} {time} | {time} {do} | please {do} {time} | set a timer to {do} {time}
 cancel: do not {do} {time} | cancel the timer to {do} {time} | you do not have to {do} {time}
-cancel: forget the timer for the *
+cancel: forget the timer for the * | drop the plan to {do} {time}
 opener: hey home | well
 """
 
@@ -96,7 +96,7 @@ say: the best thing would be to {do} | somebody ought to {do}
 say: keep the {other} as it is and {do} | i said {do}, do not {undo} | {do} over in the {room}
 question: i wonder, {do} | {do} or is it only the {other} | what about the {room}, {do}
 later: {time} i want you to {do} | remember to {do} {time} | {do}, but only {time}
-cancel: you need not {do} {time} | delete the order to {do} {time} | drop the timer for the *
+cancel: you need not {do} {time} | delete the order to {do} {time} | give up the timer for the *
 opener: listen
 """
 
@@ -128,11 +128,11 @@ sound_down_hint: the * drowns out our talk | the neighbours complain about the *
 sound_off_hint: enough of the * for today
 say: i need you to {do} | do me a favour and {do} | would it be possible to {do}
 say: go ahead and {do} | {do} for us, will you | how about you {do}
-say: it is nearly midnight already, so {do} | over in the {room}, {do}
+say: it is nearly midnight already, so {do} | over in the {room}, {do} | i think you should {do}
 say: the {other} can stay as it is, just {do} | {do} but keep your hands off the {other}
-say: i never asked you to {undo}, i asked you to {do} | rather than the {other}, {do}
-say: first i wanted to {undo}, but no, {do} | now that the {other} is off, {do}
-question: never mind the {other}, {do} | before i leave, {do} | {do}, i mean in the {room}
+say: rather than the {other}, {do} | first i wanted to {undo}, but no, {do}
+say: now that the {other} is off, {do}
+question: never mind the {other}, {do} | quick question, {do} | {do}, i mean in the {room}
 question: i do not care about the {other}, {do}
 later: {time}, {do} | wait, and {time} {do} | not yet, but {time} {do} | {do}, not now but {time}
 cancel: scrap the plan to {do} {time} | i changed my mind, no need to {do} {time}

@@ -15,7 +15,6 @@ class Effort:
     statistics_tokens: int  # of each task, for the error curves
     draws: int  # plans tried by the sensitivity search
     judged_rows: int  # each draw is judged on so many training rows
-    stages: int  # prune and recover in so many geometric steps at most
     table_heads: int  # measured points of the latency table
     table_widths: int
 
@@ -29,7 +28,6 @@ EFFORTS: Mapping[str, Effort] = {
         statistics_tokens=8_000,
         draws=12,
         judged_rows=96,
-        stages=1,
         table_heads=3,
         table_widths=4,
     ),
@@ -41,7 +39,6 @@ EFFORTS: Mapping[str, Effort] = {
         statistics_tokens=16_000,
         draws=40,
         judged_rows=192,
-        stages=1,
         table_heads=5,
         table_widths=7,
     ),
@@ -53,7 +50,6 @@ EFFORTS: Mapping[str, Effort] = {
         statistics_tokens=32_000,
         draws=80,
         judged_rows=256,
-        stages=2,
         table_heads=6,
         table_widths=12,
     ),

@@ -22,6 +22,7 @@ from transformers import logging as transformers_logging
 from transformers.activations import ACT2FN
 
 from edgeprune.errors import ModelError
+from edgeprune.model_folder import check_config
 from edgeprune.shape import LayerShape, Shape
 
 MASKED = -1e4  # added to attention scores; within bf16's and fp16's range, unlike -inf
@@ -326,16 +327,18 @@ def _shape_of(config: PretrainedConfig, family: Family, layers: Sequence[nn.Modu
 
 
 def load_pretrained(name: str) -> tuple[Encoder, Any]:
-    """The encoder and the tokenizer of a folder or a hub name, as `inputs.find_model` gives it.
+    """The encoder and the tokenizer of a folder or a hub name, as `find_model` gives it.
 
-    Reads safetensors only, runs no code that comes with a model. Raises ModelError.
+    Reads safetensors only, runs no code that comes with a model. Raises ModelError,
+    RefusedError.
     """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
+        # A hub's config is looked at as a folder's was: before anything acts on it.
+        check_config(PretrainedConfig.get_config_dict(name)[0], f"config of {name}")
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        family_of(config)
         model, loading = AutoModel.from_pretrained(
             name,
             config=config,

@@ -193,7 +193,7 @@ def _measured(
 ) -> dict[str, Profile]:
     target = Target.parse(conditions.target)
     name = f"measuring on {target.name}"
-    progress.stage(name, cached=False, expected_s=None)
+    progress.stage(name, cached=False)
     started_s = time.monotonic()
     profiles = measure(models, target, conditions.settings, progress)
     progress.done(name, time.monotonic() - started_s)

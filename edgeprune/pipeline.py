@@ -15,7 +15,6 @@ from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
 from edgeprune.measure.verdict import judge
 from edgeprune.progress import Progress
-from edgeprune.prune.search import minimum_ms
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
 from edgeprune.report.folder import budget_folder, slug, write_reports
@@ -197,7 +196,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     before_score, after_score = made.dense.test_score, made.kept.test_score
     ratio = after_score / before_score if before_score > 0 else None
     shape, last = materials.encoder.shape, made.planned.rounds[-1]
-    dense_ms = made.timing.table.predict(shape)
+    told = made.timing
     mine = [stage for stage in run.stages if _belongs(stage.name, budget, recipe)]
     return Report(
         schema=FORMAT,
@@ -217,7 +216,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
                 for r in made.planned.rounds
             ),
         ),
-        transfer=_transfer(recipe, made),
+        transfer=_transfer(materials.inputs, made),
         task=_task(materials.task),
         auxiliary=_task(materials.auxiliary) if materials.auxiliary else None,
         parity=tuple(ParityRow.model_validate(found.to_dict()) for found in made.kept.parity),
@@ -225,9 +224,9 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         precisions=made.candidates,
         table=made.timing.table.to_dict(),
         feasibility=Feasibility(
-            dense_ms=dense_ms,
-            minimum_ms=minimum_ms(made.timing.table, shape),
-            budget_ms=made.timing.share_of_dense(budget) * dense_ms,
+            dense_ms=told.dense.latency.percentile(budget.percentile),
+            minimum_ms=told.smallest_ms(budget, shape),
+            budget_ms=cast(float, budget.resolve(told.dense.latency).ms),
         ),
         seconds={stage.name: stage.seconds for stage in mine},
         cached=tuple(stage.name for stage in mine if stage.cached),
@@ -271,20 +270,23 @@ def _task(task: Task) -> TaskPart:
     )
 
 
-def _transfer(recipe: Recipe, made: Made) -> TransferPart:
+def _transfer(inputs: Inputs, made: Made) -> TransferPart:
     teacher, student = made.teacher, made.student
+    pooled = inputs.transfer.pooled
     notes = []
     if teacher.gain is not None:
         verb = "kept" if teacher.taught else "switched off"
         notes.append(f"teacher: {verb}, {teacher.gain:+.4f} on validation")
+    if pooled:
+        notes.append("pruning: statistics pooled")
     if student.gain is not None:
         verb = "kept" if student.recovered else "switched off"
         notes.append(f"recovery: {verb}, {student.gain:+.4f} on validation")
     return TransferPart(
-        how=recipe.transfer_how,
-        what=recipe.transfer_what,
-        when=recipe.transfer_when,
+        how=inputs.recipe.transfer_how,
+        what=inputs.recipe.transfer_what,
+        when=inputs.recipe.transfer_when,
         gain=student.gain if student.gain is not None else teacher.gain,
-        used=teacher.taught or student.recovered,
+        used=teacher.taught or pooled or student.recovered,
         note="; ".join(notes),
     )

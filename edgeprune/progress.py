@@ -8,7 +8,7 @@ from typing import Protocol
 class Progress(Protocol):
     """Hears what a run does, in order: `stage`, any number of `step` and `note`, `done`."""
 
-    def stage(self, name: str, *, cached: bool, expected_s: float | None) -> None:
+    def stage(self, name: str, *, cached: bool) -> None:
         """A stage begins; `cached` when its result is taken from an earlier run."""
 
     def step(self, done: int, total: int, note: str = "") -> None:
@@ -24,7 +24,7 @@ class Progress(Protocol):
 class Silent:
     """The default: hears everything and tells nothing."""
 
-    def stage(self, name: str, *, cached: bool, expected_s: float | None) -> None: ...
+    def stage(self, name: str, *, cached: bool) -> None: ...
 
     def step(self, done: int, total: int, note: str = "") -> None: ...
 

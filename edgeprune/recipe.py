@@ -42,7 +42,8 @@ class Recipe(BaseModel):
         "Lines, CSV, TSV, Parquet), or the name of a `datasets` data set."
     )
     auxiliary: str | None = Field(
-        default=None, description="A related, bigger data set to learn from; read like `task`."
+        default=None,
+        description="A related, bigger data set to learn from; its columns are detected.",
     )
     budget: Annotated[
         list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
@@ -77,7 +78,8 @@ class Recipe(BaseModel):
 
     method: Method = Field(default="obs", description="What decides which heads and FFN units go.")
     transfer_how: TransferHow = Field(
-        default="joint", description="How the auxiliary task is coupled while the teacher learns."
+        default="joint",
+        description="How the auxiliary task is coupled with the target task in a training.",
     )
     transfer_what: TransferWhat = Field(
         default="both",
@@ -86,8 +88,8 @@ class Recipe(BaseModel):
     )
     transfer_when: TransferWhen = Field(
         default="all",
-        description="In which stage the auxiliary task takes part; `all` lets the guard "
-        "switch it off where it does not help.",
+        description="In which stage the auxiliary task takes part; a guard switches it off "
+        "where it does not help.",
     )
     effort: Effort = Field(default="standard", description="How long to search and train.")
 
@@ -112,7 +114,7 @@ class Recipe(BaseModel):
     runs: Literal["rapid", "quick", "standard", "thorough"] | None = Field(
         default=None,
         description="How many launches and inferences a measurement takes: rapid, quick, standard "
-        "or thorough; by the effort if not given.",
+        "or thorough; `quick` at effort quick and `standard` otherwise, if not given.",
     )
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="Of samples, initial heads and batches."

@@ -73,7 +73,7 @@ class Run:
         key = digest({"stage": name, "format": FORMAT, "made_from": made_from})
         folder = self.folder / "stages" / f"{name}-{key[:12]}"
         manifest = _intact(folder, key)
-        self.progress.stage(name, cached=manifest is not None, expected_s=None)
+        self.progress.stage(name, cached=manifest is not None)
         if manifest is None:
             started = time.monotonic()
             with _publishing(folder) as temporary:

@@ -21,6 +21,7 @@ from torch import Tensor
 from edgeprune import __version__
 from edgeprune.effort import Effort
 from edgeprune.encoder import Classifier, Encoder, load, load_pretrained, save
+from edgeprune.errors import RecipeError, Unreachable
 from edgeprune.export.answers import Parity, answer_rows, check_parity
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
@@ -48,7 +49,7 @@ from edgeprune.prune.importance import (
     error_curves,
     pool,
 )
-from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity, unreachable
+from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity
 from edgeprune.prune.surgery import operate
 from edgeprune.recipe import Recipe
 from edgeprune.run import Run, Stage
@@ -160,13 +161,17 @@ def learnt_how() -> dict[str, Any]:
 
 
 def prepare(inputs: Inputs) -> Materials:
-    """Load the encoder and tokenize every split. Raises ModelError."""
+    """Load the encoder and tokenize every split. Raises ModelError, RecipeError."""
     encoder, tokenizer = load_pretrained(inputs.model)
     task = inputs.task
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
     if inputs.auxiliary is not None:
         splits["auxiliary"] = inputs.auxiliary.train
-    length = min(inputs.recipe.sequence, _longest(encoder))
+    length, longest = inputs.recipe.sequence, _longest(encoder)
+    if length > longest:
+        raise RecipeError(
+            f"--sequence {length}", why=f"the encoder has positions for {longest} tokens"
+        )
     return Materials(
         inputs=inputs,
         encoder=encoder,
@@ -207,18 +212,21 @@ class Timing:
     dense: Profile
     stage: Stage
 
-    def share_of_dense(self, budget: Budget) -> float:
-        """The budget over the dense model's latency at the budget's percentile."""
-        dense = self.dense.latency
-        return cast(float, budget.resolve(dense).ms) / dense.percentile(budget.percentile)
-
-    def aim_ms(self, budget: Budget, dense: Shape) -> float:
+    def aim_ms(self, budget: Budget) -> float:
         """What the table should predict for a model that meets the budget with room for noise.
 
-        In the table's own, undisturbed milliseconds, which the dense model's latency is compared
-        with, so that a machine in a worse mood does not move the aim.
+        In the table's own, undisturbed milliseconds: the dense model's, scaled as the budget
+        relates to the dense model's percentile. A machine in a worse mood moves both.
         """
-        return AIM * self.share_of_dense(budget) * self.table.predict(dense)
+        dense = self.dense.latency
+        share = cast(float, budget.resolve(dense).ms) / dense.percentile(budget.percentile)
+        return AIM * share * self.dense.undisturbed_ms
+
+    def smallest_ms(self, budget: Budget, dense: Shape) -> float:
+        """The smallest budget that can be reached at this one's percentile."""
+        percentile_ms = self.dense.latency.percentile(budget.percentile)
+        share = minimum_ms(self.table, dense) / (AIM * self.dense.undisturbed_ms)
+        return share * percentile_ms
 
 
 def time_target(run: Run, materials: Materials) -> Timing:
@@ -325,9 +333,19 @@ def deploy(model: Classifier, path: Path, precision: str) -> Path:
 def check_feasible(budgets: Sequence[Budget], timing: Timing, dense: Shape) -> None:
     """Before any training. Raises Unreachable for the first budget below the smallest plan."""
     for budget in budgets:
-        aim_ms = timing.aim_ms(budget, dense)
-        if aim_ms < minimum_ms(timing.table, dense):
-            raise unreachable(aim_ms, timing.table, dense)
+        if timing.aim_ms(budget) < minimum_ms(timing.table, dense):
+            asked_ms = cast(float, budget.resolve(timing.dense.latency).ms)
+            smallest_ms = timing.smallest_ms(budget, dense)
+            raise unreachable(asked_ms, smallest_ms, budget.percentile)
+
+
+def unreachable(asked_ms: float, smallest_ms: float, percentile: float) -> Unreachable:
+    at = f"p{percentile:g}"
+    return Unreachable(
+        f"budget {asked_ms:.2f} ms at {at}",
+        why="unreachable: too little even with every head and FFN unit gone",
+        remedy=f"the smallest budget that can be reached is {smallest_ms:.2f} ms at {at}",
+    )
 
 
 # --- learning ----------------------------------------------------------------------------------
@@ -479,7 +497,7 @@ def plan_budget(
     errors = curves.errors()
 
     def build(folder: Path) -> None:
-        aim_ms = timing.aim_ms(budget, shape)
+        aim_ms = timing.aim_ms(budget)
         plan, weights = search_sensitivity(
             errors,
             timing.table,
@@ -664,7 +682,7 @@ def export_model(
 
     def build(folder: Path) -> None:
         fp32 = to_onnx(model, folder / "model.onnx")
-        length = min(materials.recipe.sequence, _longest(materials.encoder))
+        length = materials.recipe.sequence
         reference = _torch_answers(model)
         tokens = materials.tokens["test"]
         parity = check_parity(fp32, reference, tokens, model.encoder.input_names, length)

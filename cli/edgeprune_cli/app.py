@@ -121,7 +121,7 @@ def compress(
     ] = None,
     auxiliary: Annotated[
         str | None,
-        _option("A related, bigger data set to learn from; read like `task`.", WHAT),
+        _option("A related, bigger data set to learn from; its columns are detected.", WHAT),
     ] = None,
     budget: Annotated[
         list[str] | None,
@@ -166,7 +166,7 @@ def compress(
     transfer_how: Annotated[
         str | None,
         _option(
-            "How the auxiliary task is coupled while the teacher learns.",
+            "How the auxiliary task is coupled with the target task in a training.",
             METHOD,
             "joint",
             choices="none, sequential, joint",
@@ -185,7 +185,7 @@ def compress(
     transfer_when: Annotated[
         str | None,
         _option(
-            "In which stage the auxiliary task takes part; `all` lets the guard switch it off "
+            "In which stage the auxiliary task takes part; a guard switches it off "
             "where it does not help.",
             METHOD,
             "all",

@@ -141,9 +141,8 @@ class LineProgress:
         self._cached = False
         self._started_s = self._told_s = time.monotonic()
 
-    def stage(self, name: str, *, cached: bool, expected_s: float | None) -> None:
-        about = "" if expected_s is None else f" (about {duration(expected_s)})"
-        err(f"{name}: cached" if cached else f"{name} ...{about}")
+    def stage(self, name: str, *, cached: bool) -> None:
+        err(f"{name}: cached" if cached else f"{name} ...")
         self._cached = cached
         self._started_s = self._told_s = time.monotonic()
 
@@ -171,14 +170,13 @@ class BarProgress:
         self._bar: TaskID | None = None
         self._started_s = time.monotonic()
 
-    def stage(self, name: str, *, cached: bool, expected_s: float | None) -> None:
+    def stage(self, name: str, *, cached: bool) -> None:
         self._clear()
         if cached:
             self._print(f"✓ {name}  cached")
             return
-        about = "" if expected_s is None else f"about {duration(expected_s)}"
         self._started_s = time.monotonic()
-        self._bar = self._bars.add_task(name, total=None, note=about)
+        self._bar = self._bars.add_task(name, total=None, note="")
 
     def step(self, done: int, total: int, note: str = "") -> None:
         if self._bar is not None:

@@ -55,12 +55,12 @@ def search(
     """min sum s_j e_j(k_j) under sum of milliseconds <= budget, exactly, by dynamic programming.
 
     A knapsack with one choice of width for each sub-layer; costs are rounded up to 1/2000 of the
-    budget, so the plan never exceeds it. `budget_ms` is a median latency, as the table predicts.
-    Raises Unreachable.
+    budget, so the plan never exceeds it. `budget_ms` is in the
+    table's own milliseconds. Raises Unreachable.
     """
     room_ms = budget_ms - table.rest_ms
     if budget_ms < minimum_ms(table, dense):
-        raise unreachable(budget_ms, table, dense)
+        raise _unreachable(budget_ms, table, dense)
     best = np.zeros(RESOLUTION + 1)  # least loss for every number of steps of the budget
     choices: list[tuple[SubLayer, np.ndarray[Any, Any], list[int]]] = []
     for key, curve in errors.items():
@@ -75,7 +75,7 @@ def search(
         best = np.take_along_axis(extended, choice[None], axis=0)[0]
         choices.append((key, choice, widths))
     if not math.isfinite(best[RESOLUTION]):
-        raise unreachable(budget_ms, table, dense)
+        raise _unreachable(budget_ms, table, dense)
     widths_by_key: dict[SubLayer, int] = {}
     left = RESOLUTION
     for key, choice, widths in reversed(choices):
@@ -104,12 +104,12 @@ def _steps(cost_ms: float, room_ms: float) -> int:
     return math.ceil(RESOLUTION * cost_ms / room_ms - 1e-9)
 
 
-def unreachable(budget_ms: float, table: LatencyTable, dense: Shape) -> Unreachable:
-    smallest = minimum_ms(table, dense)
+def _unreachable(budget_ms: float, table: LatencyTable, dense: Shape) -> Unreachable:
+    smallest_ms = minimum_ms(table, dense)
     return Unreachable(
-        f"budget {budget_ms:.2f} ms (median)",
-        why=f"unreachable: with every head and FFN unit gone {smallest:.2f} ms are left",
-        remedy=f"the smallest budget that can be reached is {smallest:.2f} ms",
+        f"{budget_ms:.2f} ms by the latency table",
+        why="unreachable",
+        remedy=f"the smallest plan takes {smallest_ms:.2f} ms",
     )
 
 
@@ -131,7 +131,8 @@ def search_sensitivity(
     random = np.random.default_rng(seed)
     keys = list(errors)
     best_logs = np.zeros(len(keys))
-    best_plan, best_value = None, math.inf
+    best_plan: Plan | None = None
+    best_value = math.inf
     seen: set[str] = set()
     for draw in range(draws):
         # Halfway, explore around the best instead of around one.
@@ -143,7 +144,7 @@ def search_sensitivity(
             continue
         seen.add(str(plan.shape))
         value = judge(plan)
-        if value < best_value:
+        if best_plan is None or value < best_value:
             best_plan, best_value, best_logs = plan, value, logs
     assert best_plan is not None  # the first draw is always judged
     return best_plan, dict(zip(keys, np.exp(best_logs).tolist(), strict=True))

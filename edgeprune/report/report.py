@@ -173,7 +173,10 @@ class Candidate(_Part):
 
 
 class Feasibility(_Part):
-    """What was known before any training: the dense model, the smallest plan, the budget."""
+    """What was known before any training, at the budget's percentile.
+
+    The dense model, the smallest budget that can be reached, and the budget.
+    """
 
     dense_ms: float
     minimum_ms: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,21 @@ def write_bundle(
 
     The layout is one that Optimum's ORTModelForSequenceClassification loads.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model, folder / MODEL)
-    for path in sorted(tokenizer_files.iterdir()):
-        shutil.copyfile(path, folder / path.name)
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-    files = {path.name: _described(path) for path in sorted(folder.iterdir())}
-    manifest = {"format": FORMAT, "files": files, **facts}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside the goal and moved there whole: never new files under an old manifest.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle.") as temporary:
+        new = Path(temporary) / folder.name
+        new.mkdir()
+        shutil.copyfile(model, new / MODEL)
+        for path in sorted(tokenizer_files.iterdir()):
+            shutil.copyfile(path, new / path.name)
+        (new / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
+        files = {path.name: _described(path) for path in sorted(new.iterdir())}
+        manifest = {"format": FORMAT, "files": files, **facts}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
+        if folder.exists():
+            folder.rename(Path(temporary) / "old")
+        new.rename(folder)
 
 
 def verify_bundle(folder: Path) -> dict[str, Any]:
