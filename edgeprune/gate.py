@@ -94,7 +94,7 @@ class Subject:
 
     @property
     def conditions(self) -> Conditions:
-        return Conditions().but(self.manifest).but(self.report.recipe if self.report else {})
+        return Conditions().but(self.manifest)
 
     def dense_for(self, budget: Budget) -> Path:
         """The unpruned model that a budget is a share of. Raises BudgetError."""

@@ -111,10 +111,10 @@ class Recipe(BaseModel):
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of the runtime when measuring."
     )
-    runs: Literal["rapid", "quick", "standard", "thorough"] | None = Field(
-        default=None,
-        description="How many launches and inferences a measurement takes: rapid, quick, standard "
-        "or thorough; `quick` at effort quick and `standard` otherwise, if not given.",
+    runs: Literal["auto", "rapid", "quick", "standard", "thorough"] = Field(
+        default="auto",
+        description="How many launches and inferences a measurement takes; auto: quick at effort "
+        "quick, else standard.",
     )
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="Of samples, initial heads and batches."
@@ -127,7 +127,9 @@ class Recipe(BaseModel):
 
     @property
     def run_plan(self) -> str:
-        return self.runs or ("quick" if self.effort == "quick" else "standard")
+        if self.runs != "auto":
+            return self.runs
+        return "quick" if self.effort == "quick" else "standard"
 
     @property
     def budgets(self) -> list[Budget]:

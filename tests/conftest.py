@@ -122,6 +122,8 @@ def _report(
                     ffn_before=1536,
                     parameters_before=1_774_464,
                     parameters_after=718_000,
+                    bytes_before=7_097_856,
+                    bytes_after=2_872_000,
                 ),
             ),
             predicted_ms=16.0,

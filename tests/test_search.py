@@ -162,6 +162,15 @@ def test_exactly_the_smallest_plan_can_be_reached() -> None:
     assert search(errors, table, DENSE, 1.0).shape.layers == (LayerShape(0, 0),) * 2
 
 
+@pytest.mark.parametrize(("cost_ms", "fits"), [(2.5, True), (2.501, False)])
+def test_a_plan_that_is_a_hair_over_the_budget_is_not_taken(cost_ms: float, fits: bool) -> None:
+    table = LatencyTable({0: 0.0, 2: cost_ms}, {0: 0.0, 10: cost_ms}, rest_ms=1.0)
+    errors: Errors = {key: {0: 1.0, widths(key[1])[-1]: 0.0} for key in KEYS}
+    plan = search(errors, table, DENSE, 11.0)
+    assert (plan.predicted_loss == 0) is fits
+    assert plan.predicted_ms <= 11.0
+
+
 def test_sub_layers_without_a_curve_stay_gone() -> None:
     table = LatencyTable({0: 0.0, 2: 4.0}, {0: 0.0, 10: 4.0}, rest_ms=1.0)
     errors: Errors = {(0, "ffn"): {0: 1.0, 5: 0.5, 10: 0.0}}

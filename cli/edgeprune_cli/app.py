@@ -214,7 +214,16 @@ def compress(
     sequence: Tokens = None,
     batch: Batch = None,
     threads: Threads = None,
-    runs: Runs = None,
+    runs: Annotated[
+        str | None,
+        _option(
+            "How many launches and inferences a measurement takes; auto: quick at effort quick, "
+            "else standard.",
+            MEASURING,
+            "auto",
+            choices="auto, rapid, quick, standard, thorough",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, _option("Of samples, initial heads and batches.", METHOD, 0)
     ] = None,

@@ -106,16 +106,18 @@ def _removed(report: Report, level: str) -> list[str]:
             _arrow(layer.heads_before, layer.heads),
             _arrow(layer.ffn_before, layer.ffn),
             f"{count(layer.parameters_before)} → {count(layer.parameters_after)}",
+            f"{megabytes(layer.bytes_before / 1e6)} → {megabytes(layer.bytes_after / 1e6)}",
         )
         for number, layer in enumerate(plan.layers, start=1)
     ]
     foreseen = (
-        f"The latency table foresaw {ms(plan.predicted_ms)}; the exported, untrained model took "
-        f"{ms(plan.measured_untrained_ms)}, rounds of planning and timing: {len(plan.rounds)}. "
-        f"Unpruned {ms(report.feasibility.dense_ms)}, smallest possible "
+        f"The latency table foresaw {ms(plan.predicted_ms)} undisturbed; the exported, untrained "
+        f"model took {ms(plan.measured_untrained_ms)}. Rounds of planning and timing: "
+        f"{len(plan.rounds)}. Before training, at p{report.budget.percentile:g}: unpruned "
+        f"{ms(report.feasibility.dense_ms)}, smallest budget that can be reached "
         f"{ms(report.feasibility.minimum_ms)}."
     )
-    table = _table(("layer", "heads", "FFN", "parameters"), rows)
+    table = _table(("layer", "heads", "FFN", "parameters", "fp32"), rows)
     return [f"{level}# What was removed", table, foreseen]
 
 

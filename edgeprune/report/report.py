@@ -18,6 +18,7 @@ from edgeprune.shape import LayerShape, Shape
 
 # The stored format; 1 (0.1.0): the first.
 FORMAT: Literal["edgeprune-report/1"] = "edgeprune-report/1"
+FP32_BYTES = 4
 MAX_REPORT_BYTES = 64_000_000
 
 Outcome = Literal["met", "missed", "inconclusive"]
@@ -86,6 +87,8 @@ class LayerRow(_Part):
     ffn_before: int
     parameters_before: int
     parameters_after: int
+    bytes_before: int = Field(description="Of the parameters in fp32.")
+    bytes_after: int = Field(description="Of the parameters in fp32.")
 
 
 class Round(_Part):
@@ -272,6 +275,8 @@ def layer_rows(before: Shape, after: Shape) -> tuple[LayerRow, ...]:
             ffn_before=old.ffn,
             parameters_before=parameters(old),
             parameters_after=parameters(new),
+            bytes_before=FP32_BYTES * parameters(old),
+            bytes_after=FP32_BYTES * parameters(new),
         )
         for old, new in zip(before.layers, after.layers, strict=True)
     )
