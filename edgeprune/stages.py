@@ -59,8 +59,8 @@ from edgeprune.tokens import Tokens, endless, tokenize
 
 STACK = 4  # equal layers in a probe of the latency table
 PROBE_VOCABULARY = 2_048  # looking tokens up costs the same in a small table, writing it does not
-AIM = 0.94  # of the budget; what is under it is room for the noise of the measurement
-TIGHT, LOOSE = 0.97, 0.88  # the measured share of the budget with which the plan is left alone
+AIM = 0.92  # of the budget; what is under it is room for the noise of the measurement
+TIGHT, LOOSE = 0.95, 0.87  # the measured share of the budget with which the plan is left alone
 ROUNDS = 4  # of plan, export and measure
 JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 

@@ -70,9 +70,9 @@ def run(tmp_path: Path, model: Path, make_report: MakeReport) -> Path:
     (folder / "dense" / "model.onnx").write_bytes(model.read_bytes())
     (tmp_path / "tokenizer").mkdir()
     bundle = folder / "budgets" / "50pct" / "bundle"
-    write_bundle(bundle, model, tmp_path / "tokenizer", {}, {"sequence": 64})
-    recipe = {"budget": ["50%"], "target": "null", "runs": "rapid", "sequence": 32, "threads": 2}
-    write_reports(folder, [make_report(recipe=recipe)])
+    measured = {"target": "null", "runs": "rapid", "sequence": 32, "threads": 2, "batch": 1}
+    write_bundle(bundle, model, tmp_path / "tokenizer", {}, measured)
+    write_reports(folder, [make_report(recipe={"budget": ["50%"], **measured})])
     return folder
 
 
@@ -366,7 +366,7 @@ def test_init_writes_a_recipe_once(tmp_path: Path, capsys: Captured) -> None:
 # --- profile and check -----------------------------------------------------------------------
 
 
-def test_a_run_is_measured_as_its_recipe_says_unless_told_otherwise(run: Path) -> None:
+def test_a_run_is_measured_as_it_was_unless_told_otherwise(run: Path) -> None:
     conditions = Subject.find(run).conditions
     assert conditions == Conditions("null", threads=2, batch=1, sequence=32, runs="rapid")
     asked = {"threads": 1, "runs": None, "path": "x"}
@@ -374,10 +374,10 @@ def test_a_run_is_measured_as_its_recipe_says_unless_told_otherwise(run: Path) -
     assert Subject.find(run / "bundle").conditions == conditions
 
 
-def test_a_bundle_on_its_own_is_measured_as_its_manifest_says(run: Path, tmp_path: Path) -> None:
+def test_a_bundle_on_its_own_is_measured_as_in_its_run(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     (run / "bundle").resolve().rename(alone)
-    assert Subject.find(alone).conditions == Conditions(sequence=64)
+    assert Subject.find(alone).conditions == Conditions("null", 2, 1, 32, "rapid")
 
 
 def test_a_bundle_with_a_changed_file_is_refused(run: Path, capsys: Captured) -> None:
