@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 from transformers import BertConfig, ElectraConfig, PretrainedConfig
 
@@ -17,7 +16,7 @@ from edgeprune.prune.surgery import mask, operate
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import random_batch, random_model
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 40,
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -103,13 +102,14 @@ def test_the_patient_is_left_as_it_was(patient: Patient) -> None:
     model, curves = patient
     before = copy.deepcopy(model.state_dict())
     small, _ = narrow(patient)
+    wanted = answers(small)
     mask(model, small.encoder.shape, curves)
     with torch.no_grad():
         for parameter in small.parameters():
             parameter.zero_()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    again, _ = narrow(patient)  # nor do curves share memory with what was made from them
-    assert answers(again).abs().sum() > 0
+    # Nor do the curves share memory with what was made from them.
+    assert torch.equal(answers(narrow(patient)[0]), wanted)
 
 
 def test_every_weight_of_the_smaller_model_can_be_trained(patient: Patient) -> None:
@@ -132,21 +132,6 @@ def test_a_pruned_model_can_be_pruned_again(patient: Patient) -> None:
     twice, twin = operate(small, fewer, curves), mask(small, fewer, curves)
     assert twice.encoder.shape == fewer
     assert_close(answers(twice), answers(twin), atol=1e-5, rtol=1e-5)
-
-
-def test_the_refit_keeps_a_pruned_model_nearer_to_its_teacher_than_a_plain_cut(
-    patient: Patient,
-) -> None:
-    model, curves = patient
-    shape = model.encoder.shape.with_layers([LayerShape(2, 16)] * 3)
-    refitted, plain = operate(model, shape, curves), operate(model, shape, curves)
-    for index in range(3):
-        ffn, dense = (cast(FFN, layer_of(one, index).ffn) for one in (plain, model))
-        kept = curves.options[index, "ffn"][16].kept
-        ffn.down.weight = nn.Parameter(dense.down.weight.detach()[:, kept])
-        ffn.down.bias = nn.Parameter(dense.down.bias.detach().clone())
-    wanted = answers(model)
-    assert (answers(refitted) - wanted).norm() < (answers(plain) - wanted).norm()
 
 
 def test_a_projection_after_the_embeddings_stays() -> None:
