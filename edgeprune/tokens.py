@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,13 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def lengths(self) -> Ints:
         return np.array([len(row) for row in self.ids], dtype=np.int64)
+
+    @property
+    def longest(self) -> int:
+        return int(self.lengths.max())
 
     def take(self, rows: Sequence[int] | Ints) -> Tokens:
         return Tokens(

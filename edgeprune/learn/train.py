@@ -35,6 +35,7 @@ WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
 AVERAGED_BELOW = 1_000  # training rows; a moving average of weights steadies small tasks
 DROPOUT = 0.1
+LENGTH_STEP = 8  # tokens
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def _cpu_multiplies_bf16() -> bool:
 
 def inputs_of(tokens: Tokens, rows: NDArray[np.int64], encoder: Encoder) -> dict[str, Tensor]:
     device = accelerator().device
-    batch = tokens.batch(rows, encoder.input_names)
+    # Few lengths: the processor's kernels are made, and kept, for every new shape.
+    longest = int(tokens.lengths[rows].max())
+    length = min(LENGTH_STEP * math.ceil(longest / LENGTH_STEP), tokens.longest)
+    batch = tokens.batch(rows, encoder.input_names, length)
     return {name: torch.from_numpy(ids).to(device) for name, ids in batch.items()}
 
 

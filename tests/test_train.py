@@ -1,0 +1,446 @@
+"""Teaching and recovery on tasks that a tiny encoder can learn in a second."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig
+
+from edgeprune.encoder import Classifier, Encoder
+from edgeprune.errors import Diverged
+from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
+from edgeprune.learn.train import (
+    TEMPERATURE,
+    Judge,
+    Sample,
+    Schedule,
+    Taught,
+    accelerator,
+    gold_loss,
+    imitation_loss,
+    judge_on,
+    predict,
+    recover,
+    teach,
+)
+from edgeprune.progress import SILENT, Silent
+from edgeprune.prune.importance import Curves, collect_moments, error_curves
+from edgeprune.prune.surgery import operate
+from edgeprune.shape import LayerShape, Shape
+from edgeprune.task import Rows, Task
+from edgeprune.tokens import Tokens
+
+CONFIG = BertConfig(
+    vocab_size=40,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=16,
+)
+DENSE = Shape.uniform(2, 2, 24, hidden=16, head_dim=8, vocab=40)
+SHORT = Schedule(steps=60, batch=16, learning_rate=1e-2, seed=0)
+
+
+def encoder(seed: int = 0) -> Encoder:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        return Encoder(CONFIG, DENSE)
+
+
+def tokens_of(words: list[list[int]]) -> Tokens:
+    ids = tuple(np.array([2, *row, 3], dtype=np.int64) for row in words)
+    return Tokens(ids, tuple(np.zeros_like(row) for row in ids), 0)
+
+
+def classes(rows: int, head: str = "target", seed: int = 0, kinds: int = 2) -> Sample:
+    """Rows of words from one of several lists; which list is the label."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(rows) % kinds
+    size = 30 // kinds
+    words = [
+        (5 + label * size + random.integers(0, size, random.integers(2, 9))).tolist()
+        for label in labels
+    ]
+    return Sample(head, tokens_of(words), torch.from_numpy(labels), regression=False)
+
+
+def scores(rows: int, seed: int = 0) -> Sample:
+    """Rows of words of two lists; 3 plus the share of the second is the score."""
+    random = np.random.default_rng(seed)
+    shares = random.uniform(size=rows)
+    words = [
+        (5 + random.integers(0, 15, 6) + 15 * (random.uniform(size=6) < share)).tolist()
+        for share in shares
+    ]
+    found = [3 + np.mean([word >= 20 for word in row]) for row in words]
+    return Sample("target", tokens_of(words), torch.tensor(found).float(), regression=True)
+
+
+def loss_of(model: Classifier, sample: Sample) -> float:
+    logits = predict(model.to(accelerator().device), sample)
+    model.to("cpu")
+    return float(gold_loss(logits, sample.targets, sample.regression))
+
+
+def judge_by_loss(sample: Sample) -> Judge:
+    def judge(model: Classifier) -> tuple[float, float]:
+        loss = float(gold_loss(predict(model, sample), sample.targets, sample.regression))
+        return -loss, loss
+
+    return judge
+
+
+def taught(
+    train: Sample,
+    auxiliary: Sample | None = None,
+    how: str = "none",
+    schedule: Schedule = SHORT,
+    judge: Judge | None = None,
+    outputs: int = 2,
+) -> Taught:
+    widths = {"target": outputs} | ({"auxiliary": 3} if auxiliary else {})
+    chosen = judge or judge_by_loss(train)
+    return teach(encoder(), train, auxiliary, widths, how, schedule, chosen, SILENT)
+
+
+# --- teaching ----------------------------------------------------------------------------------
+
+
+def test_a_task_that_can_be_learned_is_learned() -> None:
+    held_out = classes(40, seed=1)
+    model = taught(classes(1_200)).model
+    assert loss_of(model, held_out) < 0.3
+    assert right(model.to(accelerator().device), held_out) > 0.9
+
+
+def test_a_score_that_can_be_learned_is_learned() -> None:
+    held_out = scores(60, seed=1)
+    model = taught(scores(1_200), schedule=replace(SHORT, steps=150), outputs=1).model
+    assert loss_of(model, held_out) < 0.5 * float(held_out.targets.var())
+
+
+def test_scores_start_at_their_mean() -> None:
+    still = Schedule(steps=1, batch=8, learning_rate=0.0, seed=0)
+    model = taught(scores(50), schedule=still, outputs=1).model
+    start = model.heads["target"].get_parameter("bias").item()
+    assert start == pytest.approx(float(scores(50).targets.mean()))
+
+
+def test_few_rows_are_learned_by_an_average_of_weights() -> None:
+    """Which is steadier: after as many steps, it is nearer to the start than the last weights."""
+    start = encoder().layers.state_dict()
+    few, many = taught(classes(60)).model, taught(classes(1_200)).model
+
+    def moved(model: Classifier) -> float:
+        layers = model.encoder.layers.state_dict()
+        return float(sum((layers[name] - tensor).norm() for name, tensor in start.items()))
+
+    assert 0 < moved(few) < 0.8 * moved(many)
+
+
+def test_the_encoder_that_was_lent_is_left_as_it_was() -> None:
+    lent = encoder()
+    before = copy.deepcopy(lent.state_dict())
+    widths = {"target": 2}
+    judge = judge_by_loss(classes(20))
+    teach(lent, classes(60), None, widths, "none", SHORT, judge, SILENT)
+    assert all(torch.equal(before[name], tensor) for name, tensor in lent.state_dict().items())
+    assert all(parameter.requires_grad for parameter in lent.parameters())
+
+
+def test_embeddings_are_not_trained_and_all_else_is() -> None:
+    before = encoder().state_dict()
+    after = taught(classes(60)).model.encoder.state_dict()
+    same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    # A key's bias moves all scores of a query alike, which the softmax does not see.
+    assert {name for name in same if not name.endswith("key.bias")} == {
+        name for name in before if name.startswith("embeddings.")
+    }
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others() -> None:
+    short = replace(SHORT, steps=12)
+    first, again, other = (
+        taught(classes(60), classes(60, "auxiliary", kinds=3), "joint", schedule).model.state_dict()
+        for schedule in (short, short, replace(short, seed=1))
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["heads.target.weight"], other["heads.target.weight"])
+
+
+def test_what_was_drawn_before_makes_no_difference() -> None:
+    short = replace(SHORT, steps=6)
+    first = taught(classes(60), schedule=short).model.state_dict()
+    torch.rand(7)
+    again = taught(classes(60), schedule=short).model.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_the_best_checkpoint_by_validation_is_kept() -> None:
+    said = [(0.1, 1.0), (0.9, 0.5), (0.9, 0.2), (0.9, 0.4), (0.3, 0.0)]
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def judge(model: Classifier) -> tuple[float, float]:
+        seen.append(copy.deepcopy(model.state_dict()))
+        return said[len(seen) - 1]
+
+    best = taught(classes(60), judge=judge)
+    assert len(seen) == len(said)
+    assert (best.score, best.loss) == (0.9, 0.2)
+    kept = best.model.state_dict()
+    assert all(torch.equal(kept[name], tensor.cpu()) for name, tensor in seen[2].items())
+
+
+def test_the_last_step_is_always_judged() -> None:
+    judged = []
+
+    def judge(model: Classifier) -> tuple[float, float]:
+        judged.append(model)
+        return 0.0, 0.0
+
+    for steps in (1, 2, 7):
+        taught(classes(20), schedule=replace(SHORT, steps=steps), judge=judge)
+        assert judged
+        judged.clear()
+
+
+def test_what_comes_back_answers_without_dropout() -> None:
+    model = taught(classes(60), schedule=replace(SHORT, steps=5)).model
+    assert not model.training
+    model.to(accelerator().device)
+    sample = classes(8)
+    assert torch.equal(predict(model, sample), predict(model, sample))
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
+
+
+def test_every_step_is_told() -> None:
+    told: list[tuple[int, int]] = []
+
+    class Listening(Silent):
+        def step(self, done: int, total: int, note: str = "") -> None:
+            told.append((done, total))
+
+    short = replace(SHORT, steps=4)
+    judge = judge_by_loss(classes(20))
+    teach(encoder(), classes(20), None, {"target": 2}, "none", short, judge, Listening())
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    rows = scores(50)
+    rows.targets[7] = float("nan")
+    short = replace(SHORT, batch=50)
+    with pytest.raises(Diverged, match=r"training at step 0 — the loss is nan — .*seed") as caught:
+        taught(rows, schedule=short, outputs=1)
+    assert caught.value.exit_code == 1
+
+
+def test_weights_that_run_away_end_the_training() -> None:
+    wild = Schedule(steps=60, batch=8, learning_rate=1e30, seed=0)
+    with pytest.raises(Diverged, match="the loss is"):
+        taught(classes(40), schedule=wild)
+
+
+# --- coupling ----------------------------------------------------------------------------------
+
+
+def right(model: Classifier, sample: Sample) -> float:
+    return float((predict(model, sample).argmax(1) == sample.targets).float().mean())
+
+
+@pytest.mark.parametrize(("how", "remembered"), [("joint", 0.8), ("sequential", 0.45)])
+def test_a_coupled_training_teaches_both_heads(how: str, remembered: float) -> None:
+    """One after the other, the first of three classes is partly forgotten again."""
+    auxiliary = classes(1_200, "auxiliary", kinds=3)
+    model = taught(classes(1_200), auxiliary, how, replace(SHORT, steps=120)).model
+    model.to(accelerator().device)
+    assert right(model, classes(40, seed=1)) > 0.8
+    assert right(model, classes(60, "auxiliary", seed=1, kinds=3)) > remembered
+
+
+def test_uncoupled_the_auxiliary_rows_are_never_looked_at() -> None:
+    auxiliary = classes(60, "auxiliary", kinds=3)
+    alone = taught(classes(60), auxiliary, "none", replace(SHORT, steps=8)).model.state_dict()
+    spoiled = replace(auxiliary, targets=auxiliary.targets.flip(0))
+    other = taught(classes(60), spoiled, "none", replace(SHORT, steps=8)).model.state_dict()
+    assert all(torch.equal(alone[name], other[name]) for name in alone)
+
+
+shares = st.floats(0, 1, exclude_max=True)
+
+
+@given(progress=shares, how=st.sampled_from(["none", "joint", "sequential"]))
+def test_the_auxiliary_share_of_a_loss_is_a_share(progress: float, how: str) -> None:
+    assert 0 <= auxiliary_weight(how, progress) <= 1
+    assert auxiliary_weight("none", progress) == 0
+
+
+@given(pair=st.tuples(shares, shares), how=st.sampled_from(["joint", "sequential"]))
+def test_the_auxiliary_share_never_grows_and_ends_at_nothing(
+    pair: tuple[float, float], how: str
+) -> None:
+    earlier, later = sorted(pair)
+    assert auxiliary_weight(how, later) <= auxiliary_weight(how, earlier)
+    assert later < TARGET_ONLY_FROM or auxiliary_weight(how, later) == 0
+
+
+@given(start=st.floats(0, 1))
+def test_a_joint_training_starts_at_the_given_share(start: float) -> None:
+    assert auxiliary_weight("joint", 0.0, start=start) == start
+    assert auxiliary_weight("joint", 0.5, start=start) == start / 2
+
+
+def test_a_sequential_training_has_one_task_at_a_time() -> None:
+    assert [auxiliary_weight("sequential", x) for x in (0.0, 0.49, 0.5, 0.99)] == [1, 1, 0, 0]
+
+
+# --- losses and answers ------------------------------------------------------------------------
+
+
+def test_imitation_is_the_divergence_of_softened_answers() -> None:
+    random = np.random.default_rng(0)
+    ours, theirs = random.normal(size=(2, 5, 4)) * 3
+    soft = [
+        np.exp(x / TEMPERATURE) / np.exp(x / TEMPERATURE).sum(1)[:, None] for x in (ours, theirs)
+    ]
+    wanted = TEMPERATURE**2 * (soft[1] * np.log(soft[1] / soft[0])).sum(1).mean()
+    found = imitation_loss(torch.from_numpy(ours), torch.from_numpy(theirs), False)
+    assert float(found) == pytest.approx(wanted)
+    assert float(imitation_loss(torch.from_numpy(ours), torch.from_numpy(ours), False)) == 0
+    squares = np.square(ours - theirs).mean()
+    found = imitation_loss(torch.from_numpy(ours), torch.from_numpy(theirs), True)
+    assert float(found) == pytest.approx(squares)
+
+
+def test_answers_come_in_the_order_of_the_rows() -> None:
+    sample = classes(30)
+    model = Classifier(encoder(), {"target": 2}).eval().to(accelerator().device)
+    together = predict(model, sample, batch=7)
+    alone = torch.cat([predict(model, sample.take(np.array([row]))) for row in range(30)])
+    assert torch.allclose(together, alone, atol=0.02)  # bf16, where the processor has it
+
+
+def test_a_judge_scores_by_the_metric_of_the_task() -> None:
+    sample = classes(20)
+    rows = Rows(("",) * 20, None, sample.targets.numpy())
+    task = Task("t", "classification", rows, rows, rows, ("a", "b"), "accuracy", (), "")
+    model = taught(sample).model
+    score, loss = judge_on(task, rows, sample)(model.to(accelerator().device))
+    assert score == pytest.approx(right(model, sample))
+    assert loss == pytest.approx(loss_of(model, sample))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "better"),
+    [
+        ((0.9, 9.0), (0.8, 0.1), True),
+        ((0.8, 0.1), (0.8, 0.2), True),
+        ((0.8, 0.2), (0.8, 0.2), False),
+    ],
+)
+def test_the_score_decides_and_the_loss_between_equals(
+    ours: tuple[float, float], theirs: tuple[float, float], better: bool
+) -> None:
+    model = Classifier(encoder(), {"target": 2})
+    assert Taught(model, *ours).beats(Taught(model, *theirs)) is better
+
+
+# --- recovery ----------------------------------------------------------------------------------
+
+Pruned = Callable[[list[LayerShape]], Classifier]
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Classifier:
+    """A model that knows both tasks."""
+    auxiliary = classes(1_200, "auxiliary", kinds=3)
+    return taught(classes(1_200), auxiliary, "joint", replace(SHORT, steps=100)).model
+
+
+@pytest.fixture(scope="module")
+def prune(teacher: Classifier) -> Pruned:
+    sample = classes(60)
+    inputs = sample.tokens.batch(range(60), teacher.encoder.input_names)
+    batch = {name: torch.from_numpy(ids) for name, ids in inputs.items()}
+    curves: Curves = error_curves(teacher, collect_moments(teacher, [batch]))
+    return lambda layers: operate(teacher, DENSE.with_layers(layers), curves)
+
+
+def gap(student: Classifier, teacher: Classifier, sample: Sample) -> float:
+    answers = [predict(m.to(accelerator().device), sample) for m in (student, teacher)]
+    return float(imitation_loss(answers[0], answers[1], sample.regression))
+
+
+THIN = [LayerShape(1, 1), LayerShape(0, 1)]
+GONE = [LayerShape(0, 0), LayerShape(0, 0)]
+
+
+@pytest.mark.parametrize(("layers", "left"), [(THIN, 0.5), (GONE, 0.95)])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_recovery_moves_the_student_towards_the_teacher(
+    teacher: Classifier, prune: Pruned, layers: list[LayerShape], left: float, coupled: bool
+) -> None:
+    student = prune(layers)
+    with torch.no_grad():  # farther away than a task so easy would leave it
+        student.heads["target"].get_parameter("weight").mul_(0.3)
+    auxiliary = classes(60, "auxiliary", kinds=3) if coupled else None
+    train, held_out = classes(1_200), classes(60, seed=1)
+    how, judge = "joint" if coupled else "none", judge_by_loss(train)
+    found = recover(student, teacher, train, auxiliary, how, SHORT, judge, SILENT)
+    assert gap(found.model, teacher, held_out) < left * gap(student, teacher, held_out)
+    assert found.model.encoder.shape == student.encoder.shape
+
+
+def test_recovery_leaves_student_and_teacher_as_they_were(
+    teacher: Classifier, prune: Pruned
+) -> None:
+    student = prune(THIN)
+    before = [copy.deepcopy(model.to("cpu").state_dict()) for model in (student, teacher)]
+    judge = judge_by_loss(classes(20))
+    recover(student, teacher, classes(60), None, "none", replace(SHORT, steps=5), judge, SILENT)
+    for model, weights in zip((student, teacher), before, strict=True):
+        after = model.to("cpu").state_dict()
+        assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
+
+
+def test_recovery_is_the_same_for_the_same_seed(teacher: Classifier, prune: Pruned) -> None:
+    student, judge = prune(THIN), judge_by_loss(classes(20))
+    short = replace(SHORT, steps=8)
+    auxiliary = classes(60, "auxiliary", kinds=3)
+    first, again = (
+        recover(student, teacher, classes(60), auxiliary, "joint", short, judge, SILENT)
+        for _ in range(2)
+    )
+    weights = again.model.state_dict()
+    assert all(torch.equal(tensor, weights[n]) for n, tensor in first.model.state_dict().items())
+
+
+def test_a_teacher_without_an_auxiliary_head_can_still_be_imitated_on_auxiliary_text(
+    prune: Pruned, teacher: Classifier
+) -> None:
+    alone = Classifier(copy.deepcopy(teacher.encoder), {"target": 2}).eval()
+    alone.heads["target"] = copy.deepcopy(teacher.heads["target"])
+    student = prune(THIN)
+    del student.heads["auxiliary"]
+    auxiliary = classes(60, "auxiliary", kinds=3)
+    judge = judge_by_loss(classes(20))
+    short = replace(SHORT, steps=10)
+    found = recover(student, alone, classes(60), auxiliary, "joint", short, judge, SILENT)
+    assert list(found.model.heads) == ["target"]
+
+
+def test_scores_are_recovered_too(prune: Pruned) -> None:
+    teacher = taught(scores(1_200), outputs=1).model
+    student = Classifier(prune(THIN).encoder, {"target": 1})
+    train, held_out = scores(1_200), scores(60, seed=1)
+    judge = judge_by_loss(train)
+    found = recover(student, teacher, train, None, "none", SHORT, judge, SILENT)
+    assert gap(found.model, teacher, held_out) < 0.1 * gap(student, teacher, held_out)
