@@ -399,6 +399,26 @@ def test_recovery_moves_the_student_towards_the_teacher(
     assert found.model.encoder.shape == student.encoder.shape
 
 
+def test_the_teacher_is_believed_where_the_labels_say_nothing(
+    teacher: Classifier, prune: Pruned
+) -> None:
+    train, held_out = classes(1_200), classes(60, seed=1)
+    random = torch.randint(2, (1_200,), generator=torch.Generator().manual_seed(0))
+    student = prune(THIN)
+    student.heads["target"] = torch.nn.Linear(16, 2)
+    found = recover(
+        student,
+        teacher,
+        replace(train, targets=random),
+        None,
+        "none",
+        SHORT,
+        judge_by_loss(train),
+        SILENT,
+    )
+    assert right(found.model.to(accelerator().device), held_out) > 0.8
+
+
 def test_recovery_leaves_student_and_teacher_as_they_were(
     teacher: Classifier, prune: Pruned
 ) -> None:
