@@ -402,7 +402,7 @@ def test_recovery_moves_the_student_towards_the_teacher(
 def test_the_teacher_is_believed_where_the_labels_say_nothing(
     teacher: Classifier, prune: Pruned
 ) -> None:
-    train, held_out = classes(1_200), classes(60, seed=1)
+    train = classes(1_200)
     balanced = torch.arange(1_200) // 2 % 2  # each class half and half
     student = prune(THIN)
     torch.nn.init.zeros_(student.heads["target"].get_parameter("weight"))
@@ -416,7 +416,7 @@ def test_the_teacher_is_believed_where_the_labels_say_nothing(
         judge_by_loss(train),
         SILENT,
     )
-    assert right(found.model.to(accelerator().device), held_out) > 0.8
+    assert found.loss < 0.5  # of the true labels; 0.69 says nothing of them
 
 
 def test_recovery_leaves_student_and_teacher_as_they_were(
