@@ -23,7 +23,8 @@ from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
 from edgeprune.run import open_run
 from edgeprune.shape import LayerShape, Shape
-from edgeprune.stages import Probes, prepare, time_target
+from edgeprune.stages.materials import prepare
+from edgeprune.stages.timing import Probes, time_target
 
 RESULT = Path(__file__).parent / "results" / "latency_table.json"
 

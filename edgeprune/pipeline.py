@@ -37,24 +37,11 @@ from edgeprune.report.report import Rows as RowCounts
 from edgeprune.report.report import Transfer as TransferPart
 from edgeprune.run import Run, open_run
 from edgeprune.ship.bundle import write_bundle
-from edgeprune.stages import (
-    Exported,
-    Materials,
-    Measured,
-    Planned,
-    Student,
-    Teacher,
-    Timing,
-    check_feasible,
-    export_model,
-    measure_curves,
-    measure_models,
-    plan_budget,
-    prepare,
-    recover_student,
-    teach_teacher,
-    time_target,
-)
+from edgeprune.stages.export import Exported, Measured, export_model, measure_models
+from edgeprune.stages.materials import Materials, prepare
+from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
+from edgeprune.stages.teaching import Teacher, measure_curves, teach_teacher
+from edgeprune.stages.timing import Timing, check_feasible, time_target
 from edgeprune.task import Task
 from edgeprune.template import command_line
 

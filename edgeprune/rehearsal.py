@@ -17,7 +17,8 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
 from edgeprune.shape import LayerShape
-from edgeprune.stages import AIM, Materials, deploy, prepare
+from edgeprune.stages.materials import Materials, prepare
+from edgeprune.stages.timing import AIM, deploy
 
 
 @dataclass(frozen=True)

@@ -199,3 +199,7 @@ def _intact(folder: Path, key: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return manifest if whole else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -1,0 +1,125 @@
+"""The stages that export a model, score the file, and measure it on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeprune.encoder import Classifier
+from edgeprune.export.answers import Parity, answer_rows, check_parity
+from edgeprune.export.inspect import Contents, inspect
+from edgeprune.export.onnx import to_onnx
+from edgeprune.export.quantize import to_int8
+from edgeprune.measure.profile import Profile, profile
+from edgeprune.run import Run, Stage, write_json
+from edgeprune.stages.materials import Materials, versions
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file whose answers were checked, its contents, and its own scores."""
+
+    path: Path
+    precision: str
+    parity: tuple[Parity, ...]
+    contents: Contents
+    validation_score: float
+    test_score: float
+    stage: Stage
+
+
+def export_model(
+    run: Run, materials: Materials, model: Classifier, made_by: Stage, precision: str, name: str
+) -> Exported:
+    """Export, compare with PyTorch at three shapes, and score the file itself. Raises ParityError.
+
+    int8 answers differ from fp32 by design, so its gate is the score, and its parity is told only
+    for the fp32 file that it was made from.
+    """
+
+    def build(folder: Path) -> None:
+        fp32 = to_onnx(model, folder / "model.onnx")
+        length = materials.recipe.sequence
+        reference = _torch_answers(model)
+        tokens = materials.tokens["test"]
+        parity = check_parity(fp32, reference, tokens, model.encoder.input_names, length)
+        if precision == "int8":
+            to_int8(fp32, folder / "int8.onnx").replace(fp32)
+        rows, sample = materials.validation
+        answers = {
+            "validation": answer_rows(fp32, sample.tokens),
+            "test": answer_rows(fp32, tokens, run.progress.step),
+        }
+        told = {
+            "parity": [found.to_dict() for found in parity],
+            "contents": inspect(fp32, model.encoder.shape).to_dict(),
+            "validation_score": materials.task.score(answers["validation"], rows),
+            "test_score": materials.task.score(answers["test"], materials.task.test),
+        }
+        write_json(folder / "export.json", told)
+
+    made_from = {
+        "model": made_by.key,
+        "precision": precision,
+        "test": materials.task.digest,
+        "sequence": materials.recipe.sequence,
+        "versions": versions("torch", "onnx", "onnxscript", "onnxruntime"),
+    }
+    stage = run.stage(name, made_from, build)
+    told = stage.read("export.json")
+    return Exported(
+        stage.folder / "model.onnx",
+        precision,
+        tuple(Parity(**found | {"shape": tuple(found["shape"])}) for found in told["parity"]),
+        Contents(**told["contents"]),
+        told["validation_score"],
+        told["test_score"],
+        stage,
+    )
+
+
+def _torch_answers(model: Classifier) -> Any:
+    model = model.to("cpu").eval()
+
+    def answers(inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            logits, _ = model({name: torch.from_numpy(ids) for name, ids in inputs.items()})
+        return cast(NDArray[np.float32], logits.numpy())
+
+    return answers
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Profiles by name, taken in interleaved launches: "dense", "fp32", "int8"."""
+
+    profiles: Mapping[str, Profile]
+    stage: Stage
+
+
+def measure_models(
+    run: Run, materials: Materials, dense: Exported, students: Sequence[Exported], name: str
+) -> Measured:
+    """Measure the dense model and the students on the target, launch by launch in turn."""
+    files = {"dense": dense.path} | {exported.precision: exported.path for exported in students}
+
+    def build(folder: Path) -> None:
+        settings = materials.settings(materials.recipe.run_plan)
+        for key, taken in profile(files, materials.target, settings, run.progress).items():
+            write_json(folder / f"{key}.json", taken.to_dict())
+            taken.write_samples(folder / f"{key}.samples.jsonl.gz")
+
+    made_from = {
+        "models": [exported.stage.key for exported in (dense, *students)],
+        "measured": materials.measured_how,
+        "runs": materials.recipe.run_plan,
+    }
+    stage = run.stage(name, made_from, build)
+    profiles = {key: Profile.from_dict(stage.read(f"{key}.json")) for key in files}
+    return Measured(profiles, stage)

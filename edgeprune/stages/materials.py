@@ -1,0 +1,164 @@
+"""What the stages of a run work on: inputs, encoder, and every split as tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from edgeprune import __version__
+from edgeprune.effort import Effort
+from edgeprune.encoder import Encoder, load_pretrained
+from edgeprune.errors import RecipeError
+from edgeprune.inputs import Inputs, Transfer
+from edgeprune.learn.train import (
+    Judge,
+    Sample,
+    Schedule,
+    accelerator,
+    judge_on,
+)
+from edgeprune.measure.profile import Settings
+from edgeprune.measure.target import Target
+from edgeprune.recipe import Recipe
+from edgeprune.task import Rows, Task
+from edgeprune.tokens import Tokens, tokenize
+
+JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run works on: its inputs with the encoder, and every split as tokens."""
+
+    inputs: Inputs
+    encoder: Encoder
+    tokenizer: Any
+    tokens: Mapping[str, Tokens]  # of "train", "validation", "test", "auxiliary"
+    encoder_digest: str
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.inputs.recipe
+
+    @property
+    def effort(self) -> Effort:
+        return self.inputs.effort
+
+    @property
+    def transfer(self) -> Transfer:
+        return self.inputs.transfer
+
+    @property
+    def target(self) -> Target:
+        return self.inputs.target
+
+    @property
+    def task(self) -> Task:
+        return self.inputs.task
+
+    @property
+    def auxiliary(self) -> Task | None:
+        return self.inputs.auxiliary
+
+    @property
+    def train(self) -> Sample:
+        return Sample.of("target", self.task, self.task.train, self.tokens["train"])
+
+    @property
+    def validation(self) -> tuple[Rows, Sample]:
+        rows, tokens = self.task.validation, self.tokens["validation"]
+        if len(rows) > JUDGED_AT_MOST:
+            some = np.random.default_rng(self.recipe.seed).permutation(len(rows))[:JUDGED_AT_MOST]
+            rows, tokens = rows.take(some), tokens.take(some)
+        return rows, Sample.of("target", self.task, rows, tokens)
+
+    @property
+    def judge(self) -> Judge:
+        return judge_on(self.task, *self.validation)
+
+    @property
+    def auxiliary_train(self) -> Sample | None:
+        if self.auxiliary is None:
+            return None
+        tokens = self.tokens["auxiliary"]
+        return Sample.of("auxiliary", self.auxiliary, self.auxiliary.train, tokens)
+
+    def schedule(self, steps: int) -> Schedule:
+        # Wider encoders are moved by smaller steps.
+        rate = 1e-4 if self.encoder.shape.hidden <= 512 else 5e-5
+        return Schedule(steps, self.effort.batch, rate, self.recipe.seed)
+
+    def settings(self, runs: str) -> Settings:
+        recipe = self.recipe
+        return Settings.plan(
+            runs, threads=recipe.threads, batch=recipe.batch, sequence=recipe.sequence
+        )
+
+    @property
+    def probe_precision(self) -> str:
+        """What is deployed while planning: int8 is planned in int8, `auto` in fp32."""
+        return "int8" if self.recipe.precision == "int8" else "fp32"
+
+    @property
+    def measured_how(self) -> dict[str, Any]:
+        facts = self.target.device.facts()
+        machine = {name: facts.get(name) for name in ("machine", "cpu", "cores")}
+        recipe = self.recipe
+        where = [self.target.name, recipe.threads, recipe.batch, recipe.sequence]
+        return {"where": where, "machine": machine, "versions": versions("onnxruntime")}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {"edgeprune": __version__} | {name: metadata.version(name) for name in packages}
+
+
+def learnt_how() -> dict[str, Any]:
+    """What a trained model depends on beside its recipe."""
+    device = accelerator()
+    kind = [device.device.type, device.mixed_precision]
+    return {"versions": versions("torch", "transformers"), "device": kind}
+
+
+def prepare(inputs: Inputs) -> Materials:
+    """Load the encoder and tokenize every split. Raises ModelError, RecipeError."""
+    encoder, tokenizer = load_pretrained(inputs.model)
+    task = inputs.task
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    if inputs.auxiliary is not None:
+        splits["auxiliary"] = inputs.auxiliary.train
+    length, most = inputs.recipe.sequence, positions(encoder)
+    if length > most:
+        raise RecipeError(
+            f"--sequence {length}", why=f"the encoder has positions for {most} tokens"
+        )
+    return Materials(
+        inputs=inputs,
+        encoder=encoder,
+        tokenizer=tokenizer,
+        tokens={
+            name: tokenize(tokenizer, rows.texts, rows.pairs, length)
+            for name, rows in splits.items()
+        },
+        encoder_digest=_weights_digest(encoder),
+    )
+
+
+def positions(encoder: Encoder) -> int:
+    """The most tokens that the encoder can take."""
+    embedded = int(getattr(encoder.config, "max_position_embeddings", 512))
+    # RoBERTa and its kin count positions from the padding token's id.
+    offset = encoder.config.model_type in ("roberta", "xlm-roberta", "mpnet")
+    return embedded - 2 if offset else embedded
+
+
+def _weights_digest(encoder: Encoder) -> str:
+    total = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.contiguous().numpy().tobytes())
+    return total.hexdigest()

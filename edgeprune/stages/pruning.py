@@ -1,0 +1,232 @@
+"""The stages that plan for one budget, and recover the model that the plan leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from edgeprune.encoder import Classifier, load, save
+from edgeprune.latency import Budget
+from edgeprune.learn.train import (
+    Sample,
+    Taught,
+    accelerator,
+    imitation_loss,
+    predict,
+    recover,
+)
+from edgeprune.measure.profile import Profile, profile
+from edgeprune.prune.importance import (
+    Curves,
+)
+from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity
+from edgeprune.prune.surgery import operate
+from edgeprune.run import Run, Stage, write_json
+from edgeprune.stages.materials import Materials, learnt_how
+from edgeprune.stages.teaching import Sensitivity, Teacher
+from edgeprune.stages.timing import AIM, Timing, deploy
+
+TIGHT, LOOSE = 0.95, 0.87  # the measured share of the budget with which the plan is left alone
+ROUNDS = 4  # of plan, export and measure
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of plan, export and measure, before any training; undisturbed ms."""
+
+    aim_ms: float
+    predicted_ms: float
+    measured_ms: float
+    share: float  # of the budget, at its percentile
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan that was measured to meet the budget, and the rounds that led to it."""
+
+    plan: Plan
+    rounds: tuple[Round, ...]
+    stage: Stage
+
+
+def plan_budget(
+    run: Run,
+    materials: Materials,
+    timing: Timing,
+    teacher: Teacher,
+    sensitivity: Sensitivity,
+    budget: Budget,
+    name: str,
+) -> Planned:
+    """Search, export, measure; correct the aim by the table's error and search again.
+
+    The dense model is measured in the same rounds, so that a share of its latency, and the
+    machine's mood, are known when the candidate is judged.
+    """
+    shape, curves, effort = teacher.model.encoder.shape, sensitivity.curves, materials.effort
+    errors = curves.errors()
+
+    def build(folder: Path) -> None:
+        aim_ms = timing.aim_ms(budget)
+        plan, weights = search_sensitivity(
+            errors,
+            timing.table,
+            shape,
+            aim_ms,
+            _one_shot_judge(run, materials, teacher, curves),
+            draws=effort.draws,
+            seed=materials.recipe.seed,
+        )
+        dense = deploy(teacher.model, folder / "dense.onnx", "fp32")
+        rounds: list[tuple[Plan, Round]] = []
+        for _ in range(ROUNDS):
+            model = operate(teacher.model, plan.shape, curves)
+            path = deploy(model, folder / "candidate.onnx", materials.probe_precision)
+            profiles = profile(
+                {"dense": dense, "candidate": path}, materials.target, materials.settings("rapid")
+            )
+            measured_ms, share = _share(profiles["candidate"], profiles["dense"], budget)
+            rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share)))
+            text = f"{plan.predicted_ms:.2f} ms predicted, {measured_ms:.2f} ms measured"
+            run.progress.note(f"{text}, {share:.0%} of the budget")
+            if LOOSE <= share <= TIGHT:
+                break
+            aim_ms = max(aim_ms * AIM / share, minimum_ms(timing.table, shape))
+            plan = search(errors, timing.table, shape, aim_ms, weights)
+            if plan.shape in (earlier.shape for earlier, _ in rounds):
+                break
+        best = min(range(len(rounds)), key=lambda i: _preference(rounds[i][1].share))
+        told = {
+            "plan": rounds[best][0].to_dict(),
+            "rounds": [asdict(round_) for _, round_ in rounds],
+            "chosen": best,
+        }
+        write_json(folder / "plan.json", told)
+        dense.unlink()
+        (folder / "candidate.onnx").unlink()
+
+    made_from = {
+        "table": timing.stage.key,
+        "curves": sensitivity.stage.key,
+        "budget": str(budget),
+        "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
+    }
+    stage = run.stage(name, made_from, build)
+    told = stage.read("plan.json")
+    rounds = tuple(Round(**round_) for round_ in told["rounds"])
+    # The chosen round last: it is the one that the report tells.
+    order = [*(i for i in range(len(rounds)) if i != told["chosen"]), told["chosen"]]
+    return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
+
+
+def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
+    """The candidate's undisturbed ms, and its share of the budget.
+
+    By the ratio to the dense model in the same launches: undisturbed times are steady where the
+    percentile of a few samples is not.
+    """
+    limit_ms = cast(float, budget.resolve(dense.latency).ms)
+    expected_ms = (
+        dense.latency.percentile(budget.percentile)
+        * candidate.undisturbed_ms
+        / dense.undisturbed_ms
+    )
+    return candidate.undisturbed_ms, expected_ms / limit_ms
+
+
+def _preference(share: float) -> tuple[bool, float]:
+    """Within the budget first, and then as near to the aim as can be."""
+    return share > TIGHT, abs(share - AIM)
+
+
+def _one_shot_judge(run: Run, materials: Materials, teacher: Teacher, curves: Curves) -> Any:
+    """How far a plan, untrained, strays from the teacher on some training rows."""
+    some = np.random.default_rng(materials.recipe.seed).permutation(len(materials.train))
+    sample = materials.train.take(some[: materials.effort.judged_rows])
+    wanted = predict(teacher.model.to(accelerator().device), sample)
+    teacher.model.to("cpu")
+    tried = iter(range(1, materials.effort.draws + 1))
+
+    def judge(plan: Plan) -> float:
+        student = operate(teacher.model, plan.shape, curves).to(accelerator().device)
+        run.progress.step(next(tried), materials.effort.draws, "plans tried")
+        value = float(imitation_loss(predict(student, sample), wanted, sample.regression))
+        return value if math.isfinite(value) else math.inf
+
+    return judge
+
+
+@dataclass(frozen=True)
+class Student:
+    """The recovered model; `gain` is what the auxiliary task brought in recovery, if compared."""
+
+    model: Classifier
+    score: float
+    gain: float | None
+    recovered: bool  # with the auxiliary task
+    stage: Stage
+
+
+def recover_student(
+    run: Run,
+    materials: Materials,
+    teacher: Teacher,
+    sensitivity: Sensitivity,
+    planned: Planned,
+    name: str,
+) -> Student:
+    """Distil the pruned model back; the guard compares recovery with and without the auxiliary."""
+    transfer, effort = materials.transfer, materials.effort
+    # A source that did not help the teacher is not offered to the student.
+    offered = transfer.recovered and (teacher.taught or not transfer.taught)
+    schedule = materials.schedule(effort.recovery_steps)
+
+    def build(folder: Path) -> None:
+        start = operate(teacher.model, planned.plan.shape, sensitivity.curves)
+
+        def recovered(auxiliary: Sample | None) -> Taught:
+            return recover(
+                start,
+                teacher.model,
+                materials.train,
+                auxiliary,
+                transfer.how if auxiliary else "none",
+                schedule,
+                materials.judge,
+                run.progress,
+            )
+
+        best = recovered(materials.auxiliary_train if offered else None)
+        gain, with_auxiliary = None, offered
+        if offered and effort.judge_students:
+            alone = recovered(None)
+            gain = best.score - alone.score
+            if alone.beats(best):
+                best, with_auxiliary = alone, False
+        _drop_auxiliary_head(best.model)
+        save(best.model, folder, labels=materials.task.labels)
+        told = {"score": best.score, "gain": gain, "recovered": with_auxiliary}
+        write_json(folder / "scores.json", told)
+
+    made_from = {
+        "plan": planned.stage.key,
+        "shape": planned.plan.shape.to_dict(),
+        "offered": offered and materials.auxiliary is not None and materials.auxiliary.digest,
+        "how": transfer.how,
+        "judged": effort.judge_students,
+        "schedule": asdict(schedule),
+        "learnt": learnt_how(),
+    }
+    stage = run.stage(name, made_from, build)
+    told = stage.read("scores.json")
+    return Student(load(stage.folder), told["score"], told["gain"], told["recovered"], stage)
+
+
+def _drop_auxiliary_head(model: Classifier) -> None:
+    """It does not ship."""
+    if "auxiliary" in model.heads:
+        del model.heads["auxiliary"]

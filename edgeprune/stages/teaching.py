@@ -1,0 +1,132 @@
+"""The stages that teach the dense model and price what each of its structures is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from edgeprune.encoder import Classifier, load, save
+from edgeprune.learn.train import (
+    Taught,
+    accelerator,
+    inputs_of,
+    teach,
+)
+from edgeprune.prune.importance import (
+    Curves,
+    collect_moments,
+    error_curves,
+    pool,
+)
+from edgeprune.run import Run, Stage, write_json
+from edgeprune.stages.materials import Materials, learnt_how
+from edgeprune.tokens import Tokens, endless
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The fine-tuned dense model; `gain` is what the auxiliary task brought on validation."""
+
+    model: Classifier
+    score: float
+    gain: float | None
+    taught: bool  # with the auxiliary task
+    stage: Stage
+
+
+def teach_teacher(run: Run, materials: Materials) -> Teacher:
+    """Fine-tune alone and, where asked, coupled with the auxiliary task; keep the better one."""
+    effort, transfer = materials.effort, materials.transfer
+    task, auxiliary = materials.task, materials.auxiliary
+    coupled = transfer.taught and auxiliary is not None
+
+    def build(folder: Path) -> None:
+        schedule = materials.schedule(effort.teacher_steps)
+
+        def taught(how: str) -> Taught:
+            outputs = {"target": task.outputs}
+            other = None
+            if how != "none" and auxiliary is not None:
+                outputs["auxiliary"] = auxiliary.outputs
+                other = materials.auxiliary_train
+            return teach(
+                materials.encoder,
+                materials.train,
+                other,
+                outputs,
+                how,
+                schedule,
+                materials.judge,
+                run.progress,
+            )
+
+        best, gain = taught("none"), None
+        if coupled:
+            together = taught(transfer.how)
+            gain = together.score - best.score
+            best = together if together.beats(best) else best
+        save(best.model, folder, labels=task.labels)
+        scores = {"score": best.score, "gain": gain, "taught": "auxiliary" in best.model.heads}
+        write_json(folder / "scores.json", scores)
+
+    made_from = {
+        "encoder": materials.encoder_digest,
+        "task": task.digest,
+        "auxiliary": auxiliary.digest if coupled and auxiliary else None,
+        "how": transfer.how if coupled else "none",
+        "schedule": asdict(materials.schedule(effort.teacher_steps)),
+        "sequence": materials.recipe.sequence,
+        "learnt": learnt_how(),
+    }
+    stage = run.stage("teacher", made_from, build)
+    scores = stage.read("scores.json")
+    return Teacher(load(stage.folder), scores["score"], scores["gain"], scores["taught"], stage)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The teacher's error curves."""
+
+    curves: Curves
+    stage: Stage
+
+
+def measure_curves(run: Run, materials: Materials, teacher: Teacher) -> Sensitivity:
+    """What each structure of the teacher costs to lose, on target text pooled with auxiliary."""
+    pooled = materials.transfer.pooled and materials.auxiliary is not None
+
+    def build(folder: Path) -> None:
+        model = teacher.model.to(accelerator().device)
+        moments = collect_moments(model, _text(materials, materials.tokens["train"], model))
+        if pooled:
+            text = _text(materials, materials.tokens["auxiliary"], model)
+            auxiliary = collect_moments(model, text)
+            moments = {key: pool(moments[key], auxiliary[key]) for key in moments}
+        curves = error_curves(model, moments, run.progress.step)
+        curves.save(folder / "curves.safetensors")
+
+    made_from = {
+        "teacher": teacher.stage.key,
+        "auxiliary": materials.auxiliary.digest if pooled and materials.auxiliary else None,
+        "tokens": materials.effort.statistics_tokens,
+        "seed": materials.recipe.seed,
+        "learnt": learnt_how(),
+    }
+    stage = run.stage("curves", made_from, build)
+    return Sensitivity(Curves.read(stage.folder / "curves.safetensors"), stage)
+
+
+def _text(
+    materials: Materials, tokens: Tokens, model: Classifier
+) -> Iterator[Mapping[str, Tensor]]:
+    """Batches of rows, until enough tokens or all rows have been seen."""
+    enough = min(materials.effort.statistics_tokens, int(tokens.lengths.sum()))
+    seen = 0
+    for rows in endless(tokens, 32, materials.recipe.seed):
+        yield inputs_of(tokens, rows, model.encoder)
+        seen += int(tokens.lengths[rows].sum())
+        if seen >= enough:
+            return

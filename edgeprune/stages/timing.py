@@ -1,0 +1,169 @@
+"""The stage that times the target: a latency table, the dense model, what can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from edgeprune.encoder import Classifier, Encoder
+from edgeprune.errors import Unreachable
+from edgeprune.export.onnx import to_onnx
+from edgeprune.export.quantize import to_int8
+from edgeprune.latency import Budget, LatencyTable
+from edgeprune.measure.profile import Profile, measure_table, profile
+from edgeprune.prune.search import minimum_ms
+from edgeprune.run import Run, Stage, write_json
+from edgeprune.shape import LayerShape, Shape
+from edgeprune.stages.materials import Materials
+
+STACK = 4  # equal layers in a probe of the latency table
+PROBE_VOCABULARY = 2_048  # looking tokens up costs the same in a small table, writing it does not
+AIM = 0.92  # of the budget; what is under it is room for the noise of the measurement
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The latency table, and the dense model's profile that was taken with it."""
+
+    table: LatencyTable
+    dense: Profile
+    stage: Stage
+
+    def aim_ms(self, budget: Budget) -> float:
+        """What the table should predict for a model that meets the budget with room for noise.
+
+        In the table's own, undisturbed milliseconds: the dense model's, scaled as the budget
+        relates to the dense model's percentile. A machine in a worse mood moves both.
+        """
+        dense = self.dense.latency
+        share = cast(float, budget.resolve(dense).ms) / dense.percentile(budget.percentile)
+        return AIM * share * self.dense.undisturbed_ms
+
+    def smallest_ms(self, budget: Budget, dense: Shape) -> float:
+        """The smallest budget that can be reached at this one's percentile."""
+        percentile_ms = self.dense.latency.percentile(budget.percentile)
+        share = minimum_ms(self.table, dense) / (AIM * self.dense.undisturbed_ms)
+        return share * percentile_ms
+
+
+def time_target(run: Run, materials: Materials) -> Timing:
+    """Measure the latency table on the target, from stacks of equal sub-layers."""
+    shape, effort = materials.encoder.shape, materials.effort
+
+    def build(folder: Path) -> None:
+        probes = folder / "probes"
+        probes.mkdir()
+        write = Probes(materials, probes)
+        heads = _points(shape.layers[0].heads, effort.table_heads)
+        widths = _points(shape.layers[0].ffn, effort.table_widths)
+        total = len(heads) + len(widths) + 5
+        count = iter(range(1, total + 1))
+
+        def probe(layers: Sequence[LayerShape]) -> Path:
+            path = write(layers)
+            run.progress.step(next(count), total, "exporting probes")
+            return path
+
+        attention = {h: probe([LayerShape(h, 0)] * STACK) for h in heads}
+        ffn = {w: probe([LayerShape(0, w)] * STACK) for w in widths}
+        empty = probe([LayerShape(0, 0)] * STACK)
+        wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape)]
+        table = measure_table(
+            attention,
+            ffn,
+            empty,
+            wholes,
+            stack=STACK,
+            target=materials.target,
+            settings=materials.settings("quick"),
+            progress=run.progress,
+        )
+        dense = profile(
+            {"dense": write(shape.layers, "fp32")}, materials.target, materials.settings("rapid")
+        )["dense"]
+        write_json(folder / "table.json", table.to_dict())
+        write_json(folder / "dense.json", dense.to_dict())
+        for path in probes.iterdir():
+            path.unlink()
+        probes.rmdir()
+
+    made_from = {
+        "encoder": [materials.encoder.config.model_type, shape.to_dict()],
+        "measured": materials.measured_how,
+        "precision": materials.probe_precision,
+        "points": [effort.table_heads, effort.table_widths],
+    }
+    stage = run.stage("table", made_from, build)
+    table = LatencyTable.from_dict(stage.read("table.json"))
+    return Timing(table, Profile.from_dict(stage.read("dense.json")), stage)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Writes encoders with random weights and a small vocabulary as ONNX files."""
+
+    materials: Materials
+    folder: Path
+
+    def __call__(self, layers: Sequence[LayerShape], precision: str | None = None) -> Path:
+        encoder = self.materials.encoder
+        fields = encoder.config.to_dict() | {"vocab_size": PROBE_VOCABULARY}
+        config = type(encoder.config).from_dict(fields)
+        shape = Shape(tuple(layers), encoder.shape.hidden, encoder.shape.head_dim, PROBE_VOCABULARY)
+        model = Classifier(Encoder(config, shape), {"target": self.materials.task.outputs}).eval()
+        path = self.folder / f"{len(list(self.folder.iterdir()))}.onnx"
+        return deploy(model, path, precision or self.materials.probe_precision)
+
+
+def _points(width: int, count: int) -> list[int]:
+    """`count` widths from a small one to all; nothing costs nothing."""
+    return sorted(
+        {max(1, round(width * i / count)) for i in range(1, count + 1)}
+        | {max(1, width // (4 * count))}
+    )
+
+
+def _wholes(dense: Shape) -> Iterator[Shape]:
+    """The whole models that the table is fitted on: dense, empty, and two that are neither."""
+    yield dense
+    yield dense.with_layers([LayerShape(0, 0)] * len(dense.layers))
+    random = np.random.default_rng(0)
+    for _ in range(2):
+        layers = [
+            LayerShape(int(random.integers(0, old.heads + 1)), int(random.integers(0, old.ffn + 1)))
+            for old in dense.layers
+        ]
+        yield dense.with_layers(layers)
+
+
+def deploy(model: Classifier, path: Path, precision: str) -> Path:
+    """The model as the ONNX file that a target gets."""
+    if precision == "fp32":
+        return to_onnx(model, path)
+    fp32 = to_onnx(model, path.with_suffix(".fp32.onnx"))
+    try:
+        return to_int8(fp32, path)
+    finally:
+        fp32.unlink()
+
+
+def check_feasible(budgets: Sequence[Budget], timing: Timing, dense: Shape) -> None:
+    """Before any training. Raises Unreachable for the first budget below the smallest plan."""
+    for budget in budgets:
+        if timing.aim_ms(budget) < minimum_ms(timing.table, dense):
+            asked_ms = cast(float, budget.resolve(timing.dense.latency).ms)
+            smallest_ms = timing.smallest_ms(budget, dense)
+            raise unreachable(asked_ms, smallest_ms, budget.percentile)
+
+
+def unreachable(asked_ms: float, smallest_ms: float, percentile: float) -> Unreachable:
+    at = f"p{percentile:g}"
+    return Unreachable(
+        f"budget {asked_ms:.2f} ms at {at}",
+        why="unreachable: too little even with every head and FFN unit gone",
+        remedy=f"the smallest budget that can be reached is {smallest_ms:.2f} ms at {at}",
+    )
