@@ -115,10 +115,10 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        if restart:
-            shutil.rmtree(folder / "stages")
-            (folder / "stages").mkdir()
         try:
+            # All stages on restart, and else what a killed process left half-built.
+            for old in (folder / "stages").glob("*" if restart else ".*"):
+                shutil.rmtree(old)
             yield Run(folder, progress)
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
@@ -196,7 +196,7 @@ def _intact(folder: Path, key: str) -> dict[str, Any] | None:
             path = folder / name
             whole = whole and path.stat().st_size == said["size"]
             whole = whole and file_digest(path) == said["sha256"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return manifest if whole else None
 

@@ -1,0 +1,280 @@
+"""The run folder: work is done once, published whole, and never by two at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeprune.errors import DataError, InputError, ResourceError
+from edgeprune.progress import SILENT, Silent
+from edgeprune.run import MANIFEST, Stage, digest, open_run
+
+Build = Callable[[Path], None]
+FROM: dict[str, Any] = {"seed": 0, "parts": [1, 2], "nested": {"a": 1.5}}
+
+
+class Work:
+    """A stage's work that counts how often it is done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def __call__(self, folder: Path) -> None:
+        self.done += 1
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights.bin").write_bytes(b"\x00\x01\x02\x03" * 100)
+        (folder / "answer.json").write_text(json.dumps({"done": self.done}))
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+def run_once(folder: Path, work: Build, name: str = "teach", **made_from: Any) -> Stage:
+    with open_run(folder, SILENT) as run:
+        return run.stage(name, made_from or FROM, work)
+
+
+def test_a_stage_is_made_in_its_own_folder(tmp_path: Path, work: Work) -> None:
+    stage = run_once(tmp_path / "run", work)
+    assert stage.folder.parent == tmp_path / "run" / "stages"
+    assert stage.folder.name.startswith("teach-")
+    assert not stage.cached
+    assert stage.read("answer.json") == {"done": 1}
+    manifest = json.loads((stage.folder / MANIFEST).read_text())
+    assert set(manifest["files"]) == {"answer.json", "inner/weights.bin"}
+    assert manifest["made_from"] == FROM
+
+
+def test_a_second_call_redoes_nothing(tmp_path: Path, work: Work) -> None:
+    first = run_once(tmp_path, work)
+    second = run_once(tmp_path, work)
+    assert work.done == 1
+    assert second.cached
+    assert (second.key, second.seconds, second.folder) == (first.key, first.seconds, first.folder)
+
+
+def test_the_order_of_what_it_is_made_from_does_not_matter(tmp_path: Path, work: Work) -> None:
+    run_once(tmp_path, work, **FROM)
+    run_once(tmp_path, work, **dict(reversed(FROM.items())))
+    assert work.done == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"seed": 1}, {"parts": [2, 1]}, {"nested": {"a": 1.25}}, {"more": None}],
+    ids=str,
+)
+def test_what_is_made_from_something_else_is_made_anew(
+    tmp_path: Path, work: Work, changed: dict[str, Any]
+) -> None:
+    before = run_once(tmp_path, work)
+    after = run_once(tmp_path, work, **(FROM | changed))
+    assert work.done == 2
+    assert before.key != after.key
+    run_once(tmp_path, work)
+    assert work.done == 2  # the first is still there
+
+
+def test_two_stages_of_the_same_things_are_two(tmp_path: Path, work: Work) -> None:
+    assert run_once(tmp_path, work).key != run_once(tmp_path, work, name="dense").key
+    assert work.done == 2
+
+
+def test_the_key_is_the_same_in_another_process(tmp_path: Path, work: Work) -> None:
+    program = f"from edgeprune.run import digest; print(digest({FROM!r}))"
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    other = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    assert other.stdout.strip() == digest(FROM)
+
+
+def corrupt(path: Path) -> None:
+    path.write_bytes(b"\x00\x01\x02\x04" + path.read_bytes()[4:])
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def write(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("inner/weights.bin", corrupt),
+        ("inner/weights.bin", truncate),
+        ("inner/weights.bin", Path.unlink),
+        ("answer.json", write("{}")),
+        (MANIFEST, Path.unlink),
+        (MANIFEST, write("{")),
+        (MANIFEST, write("[]")),
+        (MANIFEST, write("null")),
+        (MANIFEST, write('{"format": 1}')),
+        (MANIFEST, truncate),
+    ],
+)
+def test_a_spoiled_stage_is_noticed_and_made_again(
+    tmp_path: Path, work: Work, name: str, spoil: Callable[[Path], object]
+) -> None:
+    stage = run_once(tmp_path, work)
+    spoil(stage.folder / name)
+    again = run_once(tmp_path, work)
+    assert work.done == 2
+    assert not again.cached
+    assert again.read("answer.json") == {"done": 2}
+    assert run_once(tmp_path, work).cached
+
+
+def test_a_manifest_of_another_key_is_not_believed(tmp_path: Path, work: Work) -> None:
+    stage = run_once(tmp_path, work)
+    manifest = json.loads((stage.folder / MANIFEST).read_text())
+    (stage.folder / MANIFEST).write_text(json.dumps(manifest | {"key": stage.key[:12] + "0" * 52}))
+    assert not run_once(tmp_path, work).cached
+
+
+def test_a_build_that_fails_publishes_nothing(tmp_path: Path, work: Work) -> None:
+    def fail(folder: Path) -> None:
+        work(folder)
+        raise DataError("row 3", why="is odd")
+
+    with pytest.raises(DataError, match="row 3"):
+        run_once(tmp_path, fail)
+    assert list((tmp_path / "stages").iterdir()) == []
+    assert run_once(tmp_path, work).read("answer.json") == {"done": 2}
+
+
+def test_a_build_that_fails_leaves_what_was_published_before(tmp_path: Path, work: Work) -> None:
+    first = run_once(tmp_path, work)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_once(tmp_path, fail, seed=1)
+    assert list((tmp_path / "stages").iterdir()) == [first.folder]
+    assert run_once(tmp_path, work).cached
+
+
+def test_restart_forgets_all_stages(tmp_path: Path, work: Work) -> None:
+    run_once(tmp_path, work)
+    run_once(tmp_path, work, seed=1)
+    with open_run(tmp_path, SILENT, restart=True) as run:
+        assert not run.stage("teach", FROM, work).cached
+    assert len(list((tmp_path / "stages").iterdir())) == 1
+
+
+def test_stages_are_told_as_they_begin_and_end(tmp_path: Path, work: Work) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Listening(Silent):
+        def stage(self, name: str, *, cached: bool) -> None:
+            told.append((name, cached))
+
+        def done(self, name: str, seconds: float) -> None:
+            told.append((name, seconds >= 0))
+
+    with open_run(tmp_path, Listening()) as run:
+        run.stage("teach", FROM, work)
+        run.stage("teach", FROM, work)
+        assert [stage.cached for stage in run.stages] == [False, True]
+    assert told == [("teach", False), ("teach", True), ("teach", True), ("teach", True)]
+
+
+# --- other processes and other folders ---------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from edgeprune.progress import SILENT
+from edgeprune.run import open_run
+
+def hold(folder):
+    (folder / "half").write_text("half")
+    print("holding", flush=True)
+    sys.stdin.read()
+
+with open_run(Path(sys.argv[1]), SILENT) as run:
+    run.stage("teach", {"seed": 0}, hold)
+"""
+
+
+def holding(folder: Path) -> subprocess.Popen[str]:
+    """A process that is in the middle of a stage, until its stdin is closed."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout
+    assert child.stdout.readline() == "holding\n"
+    return child
+
+
+def test_a_folder_in_use_is_refused_with_the_process(tmp_path: Path, work: Work) -> None:
+    with holding(tmp_path) as child:
+        with pytest.raises(InputError, match=f"in use by process {child.pid}") as caught:
+            run_once(tmp_path, work)
+        assert child.stdin
+        child.stdin.close()
+    assert caught.value.exit_code == 2
+    assert work.done == 0
+    assert run_once(tmp_path, work).read("answer.json") == {"done": 1}  # free again
+
+
+def test_a_process_that_was_killed_leaves_the_folder_usable_and_clean(
+    tmp_path: Path, work: Work
+) -> None:
+    with holding(tmp_path) as child:
+        child.send_signal(signal.SIGKILL)
+    stage = run_once(tmp_path, work, seed=0)
+    assert not stage.cached
+    assert list((tmp_path / "stages").iterdir()) == [stage.folder]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, work: Work) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="not empty, and not a run folder"):
+        run_once(tmp_path, work)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_is_no_folder(tmp_path: Path, work: Work) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        run_once(tmp_path / "run", work)
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path, work: Work) -> None:
+    (tmp_path / "run").mkdir()
+    assert run_once(tmp_path / "run", work).folder.is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, work: Work) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError) as caught:
+        run_once(tmp_path / "file" / "run", work)
+    assert caught.value.exit_code == 5
+
+
+def test_a_disk_that_says_no_is_told_with_the_file(tmp_path: Path) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(28, "No space left on device", str(folder / "model.onnx"))
+
+    with pytest.raises(ResourceError, match=r"model\.onnx.*No space left on device"):
+        run_once(tmp_path, full)
+    assert list((tmp_path / "stages").iterdir()) == []
