@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
@@ -22,7 +23,7 @@ from transformers import logging as transformers_logging
 from transformers.activations import ACT2FN
 
 from edgeprune.errors import ModelError
-from edgeprune.model_folder import check_config
+from edgeprune.model_folder import check_config, read_config
 from edgeprune.shape import LayerShape, Shape
 
 MASKED = -1e4  # added to attention scores; within bf16's and fp16's range, unlike -inf
@@ -336,9 +337,7 @@ def load_pretrained(name: str) -> tuple[Encoder, Any]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        # A hub's config is looked at as a folder's was: before anything acts on it.
-        check_config(PretrainedConfig.get_config_dict(name)[0], f"config of {name}")
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = _config_of(name)
         model, loading = AutoModel.from_pretrained(
             name,
             config=config,
@@ -348,8 +347,8 @@ def load_pretrained(name: str) -> tuple[Encoder, Any]:
             dtype=torch.float32,
             attn_implementation="eager",
         )
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         remedy = "" if Path(name).exists() else "give a folder, or check the name and the network"
         raise ModelError(f"model {name}", why=_first_line(error), remedy=remedy) from error
     finally:
@@ -362,6 +361,16 @@ def load_pretrained(name: str) -> tuple[Encoder, Any]:
             remedy="give the tokenizer that the model was trained with",
         )
     return adopt(model), tokenizer
+
+
+def _config_of(name: str) -> PretrainedConfig:
+    """A hub's config is looked at as a folder's is: before anything acts on it."""
+    if Path(name).is_dir():
+        fields = read_config(Path(name))
+    else:
+        fields, _ = PretrainedConfig.get_config_dict(name)
+        check_config(fields, f"config of {name}")
+    return type(AutoConfig.for_model(fields["model_type"])).from_dict(fields)
 
 
 def _first_line(error: Exception) -> str:
@@ -420,7 +429,7 @@ def load(folder: str | Path) -> Classifier:
         config = AutoConfig.for_model(fields.pop("model_type"), **fields)
         classifier = Classifier(Encoder(config, Shape.from_dict(ours["shape"])), ours["outputs"])
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         why = "not a model that edgeprune saved" if isinstance(error, KeyError) else ""
         raise ModelError(f"model folder {folder}", why=why or _first_line(error)) from error
     return classifier.eval()

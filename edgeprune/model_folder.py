@@ -15,6 +15,7 @@ from edgeprune.recipe import DEMO
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")
 CODE_KEYS = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
 MAX_CONFIG_BYTES = 1_000_000
+MAX_HEADER_BYTES = 100_000_000  # as safetensors has it
 
 
 def find_model(source: str) -> str:
@@ -48,7 +49,7 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"model folder {folder}", why="does not exist")
     if not folder.is_dir():
         raise ModelError(f"model {folder}", why="not a folder", remedy="give the folder around it")
-    _read_config(folder / "config.json")
+    read_config(folder)
     _check_weights(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
         raise ModelError(
@@ -58,18 +59,21 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def _read_config(path: Path) -> None:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The keys of a model folder's config.json, checked; a byte order mark is read over."""
+    path = folder / "config.json"
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ModelError(f"{path}", why=f"over {MAX_CONFIG_BYTES} bytes")
         fields = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError:
-        raise ModelError(f"model folder {path.parent}", why="has no config.json") from None
+        raise ModelError(f"model folder {folder}", why="has no config.json") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelError(f"{path}", why=f"not UTF-8 JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ModelError(f"{path}", why="not a JSON object")
     check_config(fields, str(path))
+    return fields
 
 
 def check_config(fields: Mapping[str, Any], where: str) -> None:
@@ -93,6 +97,13 @@ def check_config(fields: Mapping[str, Any], where: str) -> None:
             why="not a supported encoder",
             remedy=f"supported: {', '.join(MODEL_TYPES)}",
         )
+    if fields.get("is_decoder"):
+        raise ModelError(where, why="made to run as a decoder", remedy="give an encoder")
+    positions = fields.get("position_embedding_type") or "absolute"
+    if positions != "absolute":
+        # transformers 5 takes such a config, leaves its weights out and answers wrongly.
+        why = f"positions of type {positions!r}"
+        raise ModelError(where, why=why, remedy="give an encoder with absolute ones")
 
 
 def _check_weights(folder: Path) -> None:
@@ -105,12 +116,22 @@ def _check_weights(folder: Path) -> None:
             remedy="save it with `model.save_pretrained(folder)`, which writes safetensors",
         )
     for path in weights:
-        with path.open("rb") as file:
-            start = file.read(20)
-            if start.startswith(b"version https://git-"):
-                raise ModelError(f"{path}", why="a Git LFS pointer", remedy="run `git lfs pull`")
-            header = int.from_bytes(start[:8], "little")
-            if len(start) < 9 or header + 8 > path.stat().st_size:
-                raise ModelError(
-                    f"{path}", why="truncated, or not safetensors", remedy="copy it again"
-                )
+        _check_safetensors(path)
+
+
+def _check_safetensors(path: Path) -> None:
+    """That the header can be read and the file is as long as it says."""
+    with path.open("rb") as file:
+        start = file.read(20)
+        if start.startswith(b"version https://git-"):
+            raise ModelError(f"{path}", why="a Git LFS pointer", remedy="run `git lfs pull`")
+        size = int.from_bytes(start[:8], "little")
+        file.seek(8)
+        header = file.read(size) if size < MAX_HEADER_BYTES else b""
+    try:
+        tensors = {name: row for name, row in json.loads(header).items() if name != "__metadata__"}
+        end = max((row["data_offsets"][1] for row in tensors.values()), default=0)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        end = -1
+    if 8 + size + end != path.stat().st_size:
+        raise ModelError(f"{path}", why="truncated, or not safetensors", remedy="copy it again")

@@ -217,6 +217,14 @@ def test_weights_unlike_the_shape_are_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_were_cut_are_refused(tmp_path: Path) -> None:
+    save(small(), tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load(tmp_path)
+
+
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
         load(tmp_path / "nowhere")
