@@ -105,7 +105,7 @@ def measure_curves(run: Run, materials: Materials, teacher: Teacher) -> Sensitiv
             text = _text(materials, materials.tokens["auxiliary"], model)
             auxiliary = collect_moments(model, text)
             moments = {key: pool(moments[key], auxiliary[key]) for key in moments}
-        curves = error_curves(model, moments, run.progress.step)
+        curves = error_curves(model.to("cpu"), moments, run.progress.step)
         curves.save(folder / "curves.safetensors")
 
     made_from = {
