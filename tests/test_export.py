@@ -182,6 +182,14 @@ def test_int8_is_much_smaller_and_near_in_its_answers(
     assert not np.array_equal(ours, theirs)
 
 
+def test_every_column_of_an_int8_matrix_has_a_scale_of_its_own(quantised: Path) -> None:
+    sizes = {tensor.name: list(tensor.dims) for tensor in onnx.load(quantised).graph.initializer}
+    matrices = [name for name in sizes if name.endswith("_quantized") and "embedding" not in name]
+    assert len(matrices) == 9
+    for name in matrices:
+        assert sizes[name.replace("_quantized", "_scale")] == sizes[name][1:]
+
+
 def test_quantising_leaves_the_source_and_the_logging_as_they_were(
     exported: Path, tmp_path: Path
 ) -> None:
