@@ -103,11 +103,11 @@ opener: listen
 _TEST = """
 light: chandelier | wall light | string of lights | bulb over the table | reading lamp | lantern
 heat: boiler | stove | fireplace | thermostat | towel warmer | central heating
-sound: stereo | song | record player | soundbar | podcast | jukebox
+sound: stereo | song | record player | soundbar | podcast | hi-fi
 room: garden | guest room | garage | conservatory | cellar | den
-time: once the guests leave | when i get home | half an hour from now | on sunday evening
+time: once the guests are gone | when i get home | half an hour from now | on sunday evening
 time: right after the film | after sunset | at a quarter to six
-on: have the * switched on | get the * going | start up the * | put the * on | power on the *
+on: have the * switched on | get the * going | enable the * | put the * on | power on the *
 off: have the * switched off | shut down the * | kill the * | disable the * | power off the *
 up: have the * turned up | turn the * up a notch | crank up the * | boost the * | raise the *
 down: have the * turned down | turn the * down a notch | tone down the * | lower the *
@@ -129,7 +129,7 @@ sound_off_hint: enough of the * for today
 say: i need you to {do} | do me a favour and {do} | would it be possible to {do}
 say: go ahead and {do} | {do} for us, will you | how about you {do}
 say: it is nearly midnight already, so {do} | over in the {room}, {do} | i think you should {do}
-say: the {other} can stay as it is, just {do} | {do}, i do not mean the {other}
+say: the {other} can stay as it is, just {do} | {do} but keep your hands off the {other}
 say: rather than the {other}, {do} | first i wanted to {undo}, but no, {do}
 say: now that the {other} is off, {do}
 question: never mind the {other}, {do} | quick question, {do} | {do}, i mean in the {room}
