@@ -45,7 +45,7 @@ WORDS = tuple(f"{letter}{i}" for letter in "pqr" for i in range(20))
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random BERT of two layers, as Hugging Face saves it; copy it to change it.
 
-    Its words are p0 to p19, q0 to q19 and r0 to r19.
+    Its words are p0 to p19, q0 to q19 and r0 to r19; those of one letter look alike to it.
     """
     import torch
     from tokenizers import Tokenizer
@@ -70,6 +70,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = BertModel(config, add_pooling_layer=False)
+        letters = torch.randn(3, config.hidden_size).repeat_interleave(20, 0)
+        model.embeddings.word_embeddings.weight.data[len(SPECIAL) :] += 0.04 * letters
     folder = tmp_path_factory.mktemp("models") / "tiny"
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(

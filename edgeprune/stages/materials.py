@@ -29,6 +29,8 @@ from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, tokenize
 
 JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
+WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
+RATE, WIDE_RATE = 1e-4, 5e-5
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ class Materials:
         return Sample.of("auxiliary", self.auxiliary, self.auxiliary.train, tokens)
 
     def schedule(self, steps: int) -> Schedule:
-        # Wider encoders are moved by smaller steps.
-        rate = 1e-4 if self.encoder.shape.hidden <= 512 else 5e-5
+        rate = RATE if self.encoder.shape.hidden < WIDE else WIDE_RATE
         return Schedule(steps, self.effort.batch, rate, self.recipe.seed)
 
     def settings(self, runs: str) -> Settings:
