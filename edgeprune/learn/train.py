@@ -36,6 +36,7 @@ GRADIENT_NORM = 1.0
 AVERAGED_BELOW = 1_000  # training rows; a moving average of weights steadies small tasks
 DROPOUT = 0.1
 LENGTH_STEP = 8  # tokens
+REMEMBERED_BYTES = 500_000_000  # of the teacher's hidden states on the target rows
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def teach(
         total = torch.zeros((), device=accelerator().device)
         for sample, part in ((target, 1 - weight), (auxiliary, weight)):
             if sample is not None and part > 0:
-                inputs, targets = next(draws[sample.head])
+                _, inputs, targets = next(draws[sample.head])
                 logits, _ = model(inputs, sample.head)
                 total = total + part * gold_loss(logits, targets, sample.regression)
         return total
@@ -201,10 +202,15 @@ def recover(
     alive = [bool(layer.heads or layer.ffn) for layer in model.encoder.shape.layers]
     draws = {s.head: _draw(s, schedule, model.encoder) for s in (target, auxiliary) if s}
 
+    lessons = _Lessons(teacher, target)
+
     def imitate(sample: Sample, weight: float) -> Tensor:
-        inputs, targets = next(draws[sample.head])
-        with torch.no_grad():
-            wanted, wanted_states = teacher(inputs)
+        rows, inputs, targets = next(draws[sample.head])
+        if sample is target:
+            wanted, wanted_states = lessons.of(rows, inputs)
+        else:
+            with torch.no_grad():
+                wanted, wanted_states = teacher(inputs)
         logits, states = model(inputs)
         likeness = imitation_loss(logits, wanted, target.regression)
         aligned = ALIGNMENT * _distance(states, wanted_states, inputs["attention_mask"], alive)
@@ -231,9 +237,42 @@ def recover(
 
 def _draw(
     sample: Sample, schedule: Schedule, encoder: Encoder
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor], Tensor]]:
     for rows in endless(sample.tokens, schedule.batch, schedule.seed):
-        yield inputs_of(sample.tokens, rows, encoder), sample.targets[rows]
+        yield rows, inputs_of(sample.tokens, rows, encoder), sample.targets[rows]
+
+
+class _Lessons:
+    """What the teacher says of a sample's rows: asked once, then remembered where there is room.
+
+    Few rows come by dozens of times in a recovery, and the teacher is its dearest part.
+    """
+
+    def __init__(self, teacher: Classifier, sample: Sample) -> None:
+        self._teacher = teacher
+        self._lengths = sample.tokens.lengths
+        shape = teacher.encoder.shape
+        numbers = int(self._lengths.sum()) * shape.hidden * (len(shape.layers) + 1)
+        self._remember = 2 * numbers <= REMEMBERED_BYTES
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # logits, states in half precision
+
+    def of(
+        self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits [rows, outputs] and the encoder's hidden states, as the teacher gives them."""
+        if not self._remember or any(int(row) not in self._known for row in rows):
+            with torch.no_grad():
+                logits, states = self._teacher(inputs)
+            if not self._remember:
+                return logits, states
+            stacked = torch.stack(states, 1).half()  # [rows, layers + 1, tokens, hidden]
+            for at, row in enumerate(rows):
+                kept = stacked[at, :, : self._lengths[row]].clone()
+                self._known[int(row)] = (logits[at], kept)
+        known = [self._known[int(row)] for row in rows]
+        tokens = inputs["input_ids"].shape[1]
+        padded = [F.pad(states.float(), (0, 0, 0, tokens - states.shape[1])) for _, states in known]
+        return torch.stack([logits for logits, _ in known]), list(torch.stack(padded).unbind(1))
 
 
 def _start_at_the_mean(model: Classifier, target: Sample) -> None:

@@ -1,0 +1,475 @@
+"""The whole road on a tiny encoder: what is made, what is kept, and what a later call redoes.
+
+Milliseconds are those of the `null` runtime, which derives them from the weights. One run is paid
+for; the others start from copies of its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, cast
+
+import jsonschema
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from scipy import stats  # type: ignore[import-untyped]
+from tokenizers import Tokenizer
+
+import edgeprune
+from edgeprune.compression import compress_all
+from edgeprune.effort import EFFORTS, Effort
+from edgeprune.errors import RecipeError, Unreachable
+from edgeprune.inputs import read_inputs
+from edgeprune.progress import SILENT, Silent
+from edgeprune.recipe import Recipe
+from edgeprune.report.report import Report
+from edgeprune.run import open_run
+from edgeprune.ship.bundle import verify_bundle
+from edgeprune.stages import materials
+from edgeprune.stages.materials import prepare
+from edgeprune.stages.teaching import teach_teacher
+from edgeprune_cli.app import main
+
+pytestmark = pytest.mark.skipif(
+    not entry_points(group="edgeprune.runtimes", name="null"),
+    reason="runtimes are found by the entry points of an installed package",
+)
+
+# As little as does the job; a few steps must be large ones.
+LITTLE = replace(
+    EFFORTS["quick"],
+    teacher_steps=60,
+    recovery_steps=40,
+    statistics_tokens=2_000,
+    draws=3,
+    judged_rows=32,
+    table_heads=1,
+    table_widths=1,
+)
+RATE = 3e-3
+STAGES = ["table", "teacher", "curves", "dense", "plan-50pct", "student-50pct", "fp32-50pct"]
+STAGES.append("latency-50pct")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_effort() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cast(dict[str, Effort], EFFORTS), "quick", LITTLE)
+        patch.setattr(materials, "RATE", RATE)
+        yield
+
+
+@dataclass
+class Listening(Silent):
+    """Notes which stages were made and which were found."""
+
+    made: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+
+    def stage(self, name: str, *, cached: bool) -> None:
+        (self.found if cached else self.made).append(name)
+
+
+# --- data: which letter most of the words begin with ---------------------------------------------
+
+
+def words(rng: random.Random, letters: str) -> str:
+    told = [f"{letter}{rng.randrange(20)}" for letter in letters]
+    told += [f"r{rng.randrange(20)}" for _ in range(rng.randint(0, 2))]
+    return " ".join(rng.sample(told, len(told)))
+
+
+def class_row(rng: random.Random, letters: str) -> dict[str, Any]:
+    letter = rng.choice(letters)
+    return {"text": words(rng, letter * rng.randint(3, 6)), "label": f"mostly {letter}"}
+
+
+def score_row(rng: random.Random) -> dict[str, Any]:
+    number = rng.randint(0, 5)
+    return {"text": words(rng, "p" * (5 - number) + "q" * number), "label": float(number)}
+
+
+def write_task(folder: Path, row: Callable[[random.Random], dict[str, Any]], train: int) -> str:
+    rng = random.Random(folder.name)
+    folder.mkdir()
+    for split, size in (("train", train), ("validation", 40), ("test", 40)):
+        lines = [json.dumps(row(rng)) for _ in range(size)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("compress")
+    return Recipe(
+        model=str(tiny_model),
+        task=write_task(folder / "letters", lambda rng: class_row(rng, "pq"), 60),
+        auxiliary=write_task(folder / "more letters", lambda rng: class_row(rng, "pqr"), 120),
+        budget=["50%"],
+        target="null",
+        effort="quick",
+        out=folder / "run",
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    recipe: Recipe
+    report: Report
+    progress: Listening
+
+    @property
+    def folder(self) -> Path:
+        return self.recipe.out
+
+
+@pytest.fixture(scope="module")
+def first(recipe: Recipe) -> Made:
+    """The run that is paid for; its folder is only looked at."""
+    progress = Listening()
+    (report,) = compress_all(recipe, progress=progress)
+    return Made(recipe, report, progress)
+
+
+@pytest.fixture(scope="module")
+def later(
+    first: Made, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, Any]], Made]:
+    """Another call, with some keys changed, in a copy of the first run's folder."""
+
+    def call(changes: dict[str, Any]) -> Made:
+        out = tmp_path_factory.mktemp("later") / "run"
+        shutil.copytree(first.folder, out, symlinks=True)
+        recipe = first.recipe.model_copy(update={"out": out, **changes})
+        progress = Listening()
+        (report,) = compress_all(recipe, progress=progress)
+        return Made(recipe, report, progress)
+
+    return call
+
+
+# --- what a run leaves ---------------------------------------------------------------------------
+
+
+def test_the_budget_is_met_and_used(first: Made) -> None:
+    report = first.report
+    assert report.verdict.outcome == "met"
+    assert report.exit_code == 0
+    assert 0.85 * report.budget.ms <= report.after.p90_ms <= report.budget.ms
+    assert report.budget.ms == pytest.approx(0.5 * report.before.p90_ms)
+    assert "null (proxy)" in report.verdict.line
+
+
+def test_the_table_foresaw_the_plan(first: Made) -> None:
+    plan = first.report.plan
+    assert plan.measured_untrained_ms == pytest.approx(plan.predicted_ms, rel=0.03)
+    assert first.report.feasibility.minimum_ms < first.report.budget.ms
+
+
+def test_what_can_be_learned_is_learned_and_kept(first: Made) -> None:
+    assert first.report.before.score > 0.9
+    assert first.report.floor_met
+    assert first.report.after.metric == "accuracy"
+
+
+def test_the_student_is_smaller_in_every_count(first: Made) -> None:
+    before, after = first.report.before, first.report.after
+    assert after.parameters < before.parameters
+    assert after.size_mb < before.size_mb
+    for layer in first.report.plan.layers:
+        assert (layer.heads_before, layer.ffn_before) == (4, 64)
+        assert layer.heads <= 4
+        assert layer.ffn <= 64
+        assert layer.parameters_after < layer.parameters_before
+        assert layer.bytes_after == 4 * layer.parameters_after
+    gone = sum(row.parameters_before - row.parameters_after for row in first.report.plan.layers)
+    assert before.parameters - after.parameters == gone
+
+
+def test_the_report_on_disk_is_the_report_and_keeps_to_its_schema(first: Made) -> None:
+    told = json.loads((first.folder / "report.json").read_text())
+    schema = Path(__file__).parent.parent / "docs" / "report.schema.json"
+    jsonschema.validate(told, json.loads(schema.read_text()))
+    assert told == json.loads(first.report.to_json())
+    assert (first.folder / "budgets" / "50pct" / "report.json").is_file()
+    assert "50%" in (first.folder / "report.md").read_text()
+
+
+def test_every_stage_is_made_once_in_order(first: Made) -> None:
+    assert first.progress.made == STAGES
+    assert first.progress.found == []
+    assert list(first.report.seconds) == STAGES
+    assert first.report.cached == ()
+
+
+def rows_of(task: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(task) / "test.jsonl").read_text().splitlines()]
+
+
+def answers_of(bundle: Path, texts: list[str]) -> np.ndarray[Any, Any]:
+    """Logits by nothing but onnxruntime and tokenizers, as on a device."""
+    tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+    session = onnxruntime.InferenceSession(
+        bundle / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    found = []
+    for text in texts:
+        encoding = tokenizer.encode(text)
+        row = {
+            "input_ids": encoding.ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.type_ids,
+        }
+        feeds = {one.name: np.array([row[one.name]]) for one in session.get_inputs()}
+        found.append(np.asarray(session.run(["logits"], feeds)[0])[0])
+    return np.stack(found)
+
+
+def test_the_score_is_that_of_the_shipped_file(first: Made) -> None:
+    bundle = first.folder / first.report.bundle
+    verify_bundle(bundle)
+    names = json.loads((bundle / "config.json").read_text())["id2label"]
+    rows = rows_of(first.recipe.task)
+    logits = answers_of(bundle, [row["text"] for row in rows])
+    said = [names[str(label)] for label in logits.argmax(1)]
+    right = np.mean([label == row["label"] for label, row in zip(said, rows, strict=True)])
+    assert first.report.after.score == pytest.approx(right)
+
+
+def test_the_model_for_pytorch_answers_as_the_shipped_file(first: Made) -> None:
+    model = edgeprune.load(first.folder / "budgets" / "50pct" / "model")
+    assert list(model.heads) == ["target"]  # the auxiliary head does not ship
+    shape = [(layer.heads, layer.ffn) for layer in model.encoder.shape.layers]
+    assert shape == [(row.heads, row.ffn) for row in first.report.plan.layers]
+    tokenizer = Tokenizer.from_file(str(first.folder / "bundle" / "tokenizer.json"))
+    ids = torch.tensor([tokenizer.encode("p1 q2 p3").ids])
+    with torch.no_grad():
+        logits, _ = model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    shipped = answers_of(first.folder / "bundle", ["p1 q2 p3"])
+    np.testing.assert_allclose(logits.numpy(), shipped, atol=1e-4)
+
+
+def test_the_shipped_file_is_told_and_passed_the_gate_of_parity(first: Made) -> None:
+    assert [row.shape[0] for row in first.report.parity] == [1, 1, 8]
+    assert all(row.max_abs < 1e-3 and row.agreement == 1 for row in first.report.parity)
+    assert first.report.export.parameters == first.report.after.parameters
+    assert first.report.precisions[0].kept
+
+
+def test_the_auxiliary_task_is_told(first: Made) -> None:
+    report = first.report
+    assert report.auxiliary is not None
+    assert report.auxiliary.rows.train == 120
+    assert (report.transfer.how, report.transfer.what, report.transfer.when) == (
+        "joint",
+        "both",
+        "all",
+    )
+    assert report.transfer.gain is not None
+    assert "statistics pooled" in report.transfer.note
+
+
+def test_nothing_half_made_is_left(first: Made) -> None:
+    hidden = [path for path in first.folder.rglob(".*") if path.name != ".lock"]
+    assert hidden == []
+    dangling = [path for path in first.folder.rglob("*") if not path.exists()]
+    assert dangling == []
+
+
+# --- a later call ----------------------------------------------------------------------------------
+
+
+def test_a_second_call_redoes_nothing_and_says_the_same(
+    first: Made, later: Callable[[dict[str, Any]], Made]
+) -> None:
+    second = later({})
+    assert second.progress.made == []
+    assert second.report.cached == tuple(STAGES)
+    about = {"cached", "peak_mb", "run", "recipe", "command"}
+    told = [json.loads(made.report.to_json()) for made in (first, second)]
+    assert [{k: v for k, v in one.items() if k not in about} for one in told][0] == [
+        {k: v for k, v in one.items() if k not in about} for one in told
+    ][1]
+    verify_bundle(second.folder / "bundle")
+
+
+def test_another_budget_redoes_only_what_depends_on_it(
+    first: Made, later: Callable[[dict[str, Any]], Made]
+) -> None:
+    tighter = later({"budget": ["30%"]})
+    assert tighter.progress.found == ["table", "teacher", "curves", "dense"]
+    assert tighter.progress.made == ["plan-30pct", "student-30pct", "fp32-30pct", "latency-30pct"]
+    report = tighter.report
+    assert report.verdict.outcome == "met"
+    assert 0.85 * report.budget.ms <= report.after.p90_ms <= report.budget.ms
+    assert report.after.parameters < first.report.after.parameters
+    # The first budget's bundle stays beside it.
+    verify_bundle(tighter.folder / "budgets" / "50pct" / "bundle")
+    assert (tighter.folder / "bundle").resolve().parent.name == "30pct"
+
+
+def test_another_way_to_measure_redoes_only_the_measurement(
+    later: Callable[[dict[str, Any]], Made],
+) -> None:
+    assert later({"runs": "rapid", "floor": 0.5}).progress.made == ["latency-50pct"]
+
+
+def test_int8_is_tried_and_kept_where_it_pays(
+    first: Made, later: Callable[[dict[str, Any]], Made]
+) -> None:
+    made = later({"precision": "auto"})
+    assert made.progress.made == ["int8-50pct", "latency-50pct"]
+    fp32, int8 = made.report.precisions
+    assert (fp32.precision, int8.precision) == ("fp32", "int8")
+    assert int8.p90_ms < fp32.p90_ms  # the null runtime goes by bytes
+    assert int8.size_mb < fp32.size_mb
+    assert int8.kept is not fp32.kept
+    kept = int8 if int8.kept else fp32
+    assert (made.report.after.precision, made.report.after.score) == (kept.precision, kept.score)
+    assert verify_bundle(made.folder / "bundle")["precision"] == kept.precision
+    if not int8.kept:
+        assert "on validation, the floor is" in int8.why
+
+
+def test_scores_are_compressed_too_one_task_after_the_other(
+    first: Made, later: Callable[[dict[str, Any]], Made], tmp_path: Path
+) -> None:
+    task = write_task(tmp_path / "shares", score_row, 60)
+    made = later({"task": task, "transfer_how": "sequential", "transfer_what": "weights"})
+    assert made.progress.found == ["table"]  # it knows nothing of tasks
+    report = made.report
+    assert report.verdict.outcome == "met"
+    assert (report.task.kind, report.after.metric) == ("regression", "spearman")
+    assert (report.transfer.how, report.transfer.what) == ("sequential", "weights")
+    rows = rows_of(task)
+    said = answers_of(made.folder / "bundle", [row["text"] for row in rows])
+    assert said.shape == (40, 1)
+    told = stats.spearmanr([row["label"] for row in rows], said[:, 0]).statistic
+    assert report.after.score == pytest.approx(float(told), abs=1e-6)
+    assert report.before.score > 0.5
+
+
+# --- before the training is paid for -----------------------------------------------------------------
+
+
+def only_the_table(first: Made, out: Path) -> Path:
+    (table,) = (first.folder / "stages").glob("table-*")
+    shutil.copytree(table, out / "stages" / table.name)
+    return out
+
+
+def test_a_budget_below_the_smallest_plan_ends_before_any_training(
+    first: Made, tmp_path: Path
+) -> None:
+    out = only_the_table(first, tmp_path / "run")
+    changed = first.recipe.model_copy(update={"out": out, "budget": ["50%", "2%"]})
+    with pytest.raises(Unreachable, match="the smallest budget that can be reached is") as caught:
+        compress_all(changed)
+    assert caught.value.exit_code == 1
+    assert [path.name.split("-")[0] for path in (out / "stages").iterdir()] == ["table"]
+    # What it names can be reached.
+    smallest_ms = float(caught.value.remedy.split(" is ")[1].split(" ms")[0])
+    assert smallest_ms < first.report.budget.ms
+
+
+def test_a_sequence_longer_than_the_encoder_is_refused(first: Made, tmp_path: Path) -> None:
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "sequence": 256})
+    with pytest.raises(RecipeError, match="positions for 128 tokens"):
+        compress_all(changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "coupled"),
+    [
+        ({"transfer_how": "none"}, False),
+        ({"auxiliary": None}, False),
+        ({"transfer_what": "stats"}, False),
+        ({"transfer_how": "sequential"}, True),
+    ],
+)
+def test_the_teacher_is_taught_as_the_recipe_couples_it(
+    first: Made, tmp_path: Path, changes: dict[str, Any], coupled: bool
+) -> None:
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", **changes})
+    prepared = prepare(read_inputs(changed))
+    with open_run(changed.out, SILENT) as run:
+        teacher = teach_teacher(run, prepared)
+        assert (teacher.gain is not None) is coupled
+        assert ("auxiliary" in teacher.model.heads) is teacher.taught
+        assert coupled or not teacher.taught
+        assert teach_teacher(run, prepared).stage.cached
+
+
+def test_a_teacher_that_the_auxiliary_task_does_not_help_is_the_one_taught_alone(
+    first: Made, tmp_path: Path
+) -> None:
+    """The guard: alone and coupled are compared on validation, and the better one is kept."""
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "transfer_how": "none"})
+    with open_run(changed.out, SILENT) as run:
+        alone = teach_teacher(run, prepare(read_inputs(changed)))
+    (stage,) = (first.folder / "stages").glob("teacher-*")
+    scores = json.loads((stage / "scores.json").read_text())
+    assert scores["score"] >= alone.score
+    assert scores["score"] == pytest.approx(
+        alone.score + (scores["gain"] if scores["taught"] else 0)
+    )
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+COMMAND = """
+import sys
+from dataclasses import replace
+from edgeprune.effort import EFFORTS, Effort
+from edgeprune.stages import materials
+from edgeprune_cli.app import main
+
+EFFORTS["quick"] = {effort!r}
+materials.RATE = {rate!r}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def options(made: Made, out: Path, budget: str) -> list[str]:
+    recipe = made.recipe
+    return [
+        *("compress", "--model", recipe.model, "--task", recipe.task),
+        *("--auxiliary", str(recipe.auxiliary), "--budget", budget, "--target", "null"),
+        *("--effort", "quick", "--out", str(out)),
+    ]
+
+
+def test_the_command_exits_0_with_the_report_of_a_met_budget(first: Made, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(first.folder, out, symlinks=True)
+    program = COMMAND.format(effort=LITTLE, rate=RATE)
+    child = subprocess.run(
+        [sys.executable, "-c", program, *options(first, out, "50%"), "--json"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+    )
+    assert child.returncode == 0, child.stderr
+    told = json.loads(child.stdout)
+    told = told[0] if isinstance(told, list) else told
+    assert told["verdict"]["outcome"] == "met"
+    assert told["cached"] == STAGES  # another process comes to the same keys
+
+
+def test_the_command_exits_1_for_a_budget_out_of_reach(
+    first: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = only_the_table(first, tmp_path / "run")
+    assert main([*options(first, out, "2%"), "--quiet"]) == 1
+    assert "the smallest budget that can be reached" in capsys.readouterr().err
