@@ -82,9 +82,10 @@ def time_target(run: Run, materials: Materials) -> Timing:
             settings=materials.settings("quick"),
             progress=run.progress,
         )
-        dense = profile(
-            {"dense": write(shape.layers, "fp32")}, materials.target, materials.settings("rapid")
-        )["dense"]
+        # The dense model is deployed in fp32, whatever the plans are made for.
+        whole = wholes[0][1]
+        fp32 = whole if materials.probe_precision == "fp32" else write(shape.layers, "fp32")
+        dense = profile({"dense": fp32}, materials.target, materials.settings("rapid"))["dense"]
         write_json(folder / "table.json", table.to_dict())
         write_json(folder / "dense.json", dense.to_dict())
         for path in probes.iterdir():
