@@ -89,10 +89,11 @@ def endless(tokens: Tokens, size: int, seed: int) -> Iterator[Ints]:
     lengths = tokens.lengths
     size = min(size, len(tokens))
     while True:
-        order = random.permutation(len(tokens))
-        for start in range(0, len(order) - size + 1, 8 * size):
+        # What fills no batch is left out before the sorting, which would leave out the longest.
+        order = random.permutation(len(tokens))[: len(tokens) // size * size]
+        for start in range(0, len(order), 8 * size):
             window = order[start : start + 8 * size]
             window = window[np.argsort(lengths[window], kind="stable")]
-            batches = [window[i : i + size] for i in range(0, len(window) - size + 1, size)]
+            batches = [window[i : i + size] for i in range(0, len(window), size)]
             for batch in random.permutation(len(batches)):
                 yield batches[batch]
