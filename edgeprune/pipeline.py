@@ -59,28 +59,42 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         teacher = teach_teacher(run, materials)
         sensitivity = measure_curves(run, materials, teacher)
         dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
+        students = {}
+        for budget in recipe.budgets:
+            planned = plan_budget(run, materials, timing, teacher, sensitivity, budget)
+            student = recover_student(run, materials, teacher, sensitivity, planned, budget)
+            exported = export_student(run, materials, student, budget)
+            students[str(budget)] = (planned, student, exported)
+        files = [one for _, _, exported in students.values() for one in exported]
+        measured = measure_models(run, materials, dense, files)
         reports = []
         for budget in recipe.budgets:
-            name = slug(str(budget))
-            planned = plan_budget(
-                run, materials, timing, teacher, sensitivity, budget, f"plan-{name}"
-            )
-            student = recover_student(
-                run, materials, teacher, sensitivity, planned, f"student-{name}"
-            )
-            exported = [
-                export_model(
-                    run, materials, student.model, student.stage, precision, f"{precision}-{name}"
-                )
-                for precision in precisions(recipe)
-            ]
-            measured = measure_models(run, materials, dense, exported, f"latency-{name}")
+            planned, student, exported = students[str(budget)]
             kept, candidates = choose(recipe, dense, exported, measured)
             made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
             ship(run, materials, budget, made)
             reports.append(tell(run, materials, budget, made))
         write_reports(recipe.out, reports)
         return reports
+
+
+def export_student(
+    run: Run, materials: Materials, student: Student, budget: Budget
+) -> list[Exported]:
+    """The student in every precision that the recipe considers."""
+    asked = materials.recipe.precision
+    precisions = ["fp32", "int8"] if asked == "auto" else [asked]
+    return [
+        export_model(
+            run,
+            materials,
+            student.model,
+            student.stage,
+            precision,
+            f"{precision}-{slug(str(budget))}",
+        )
+        for precision in precisions
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,10 +111,6 @@ class Made:
     measured: Measured
 
 
-def precisions(recipe: Recipe) -> list[str]:
-    return ["fp32", "int8"] if recipe.precision == "auto" else [recipe.precision]
-
-
 def choose(
     recipe: Recipe, dense: Exported, exported: Sequence[Exported], measured: Measured
 ) -> tuple[Exported, tuple[Candidate, ...]]:
@@ -110,7 +120,7 @@ def choose(
     if len(exported) > 1:
         fp32, int8 = exported
         floor = recipe.floor * dense.validation_score
-        faster = _p90(measured, "int8") < _p90(measured, "fp32")
+        faster = measured.of(int8).latency.p90_ms < measured.of(fp32).latency.p90_ms
         sound = int8.validation_score >= min(floor, fp32.validation_score)
         kept = int8 if faster and sound else fp32
         reason = (
@@ -124,9 +134,9 @@ def choose(
     candidates = tuple(
         Candidate(
             precision=one.precision,
-            p50_ms=measured.profiles[one.precision].latency.p50_ms,
-            p90_ms=_p90(measured, one.precision),
-            size_mb=measured.profiles[one.precision].size_mb,
+            p50_ms=measured.of(one).latency.p50_ms,
+            p90_ms=measured.of(one).latency.p90_ms,
+            size_mb=one.size_mb,
             score=one.test_score,
             kept=one is kept,
             why=why[one.precision],
@@ -134,10 +144,6 @@ def choose(
         for one in exported
     )
     return kept, candidates
-
-
-def _p90(measured: Measured, name: str) -> float:
-    return measured.profiles[name].latency.p90_ms
 
 
 def ship(run: Run, materials: Materials, budget: Budget, made: Made) -> None:
@@ -175,9 +181,9 @@ def _link(goal: Path, link: Path) -> None:
 
 def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     """The report of one budget."""
-    recipe, profiles = materials.recipe, made.measured.profiles
-    limit = budget.resolve(profiles["dense"].latency)
-    after = profiles[made.kept.precision]
+    recipe = materials.recipe
+    before, after = made.measured.of(made.dense), made.measured.of(made.kept)
+    limit = budget.resolve(before.latency)
     target = f"{after.target} (proxy)" if after.proxy else after.target
     verdict = judge(after.latency, limit, target=target, doubts=after.doubts)
     before_score, after_score = made.dense.test_score, made.kept.test_score
@@ -189,7 +195,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         schema=FORMAT,
         verdict=Judgement.model_validate(verdict.to_dict()),
         budget=Limit(text=str(budget), ms=cast(float, limit.ms), percentile=limit.percentile),
-        before=_figures(materials.task, made.dense, profiles["dense"]),
+        before=_figures(materials.task, made.dense, before),
         after=_figures(materials.task, made.kept, after),
         score_ratio=ratio,
         floor=recipe.floor,
@@ -239,7 +245,7 @@ def _figures(task: Task, exported: Exported, taken: Profile) -> Figures:
         metric=task.metric,
         p50_ms=taken.latency.p50_ms,
         p90_ms=taken.latency.p90_ms,
-        size_mb=taken.size_mb,
+        size_mb=exported.size_mb,
         parameters=exported.contents.parameters,
         precision=exported.precision,
     )

@@ -33,6 +33,10 @@ class Exported:
     test_score: float
     stage: Stage
 
+    @property
+    def size_mb(self) -> float:
+        return self.path.stat().st_size / 1e6
+
 
 def export_model(
     run: Run, materials: Materials, model: Classifier, made_by: Stage, precision: str, name: str
@@ -97,29 +101,32 @@ def _torch_answers(model: Classifier) -> Any:
 
 @dataclass(frozen=True)
 class Measured:
-    """Profiles by name, taken in interleaved launches: "dense", "fp32", "int8"."""
+    """The profile of every exported model, taken in interleaved launches."""
 
-    profiles: Mapping[str, Profile]
+    profiles: Mapping[str, Profile]  # by the name of the stage that exported the model
     stage: Stage
+
+    def of(self, exported: Exported) -> Profile:
+        return self.profiles[exported.stage.name]
 
 
 def measure_models(
-    run: Run, materials: Materials, dense: Exported, students: Sequence[Exported], name: str
+    run: Run, materials: Materials, dense: Exported, students: Sequence[Exported]
 ) -> Measured:
-    """Measure the dense model and the students on the target, launch by launch in turn."""
-    files = {"dense": dense.path} | {exported.precision: exported.path for exported in students}
+    """Measure the dense model and every student on the target, launch by launch in turn."""
+    files = {exported.stage.name: exported.path for exported in (dense, *students)}
 
     def build(folder: Path) -> None:
         settings = materials.settings(materials.recipe.run_plan)
-        for key, taken in profile(files, materials.target, settings, run.progress).items():
-            write_json(folder / f"{key}.json", taken.to_dict())
-            taken.write_samples(folder / f"{key}.samples.jsonl.gz")
+        for name, taken in profile(files, materials.target, settings, run.progress).items():
+            write_json(folder / f"{name}.json", taken.to_dict())
+            taken.write_samples(folder / f"{name}.samples.jsonl.gz")
 
     made_from = {
         "models": [exported.stage.key for exported in (dense, *students)],
         "measured": materials.measured_how,
         "runs": materials.recipe.run_plan,
     }
-    stage = run.stage(name, made_from, build)
-    profiles = {key: Profile.from_dict(stage.read(f"{key}.json")) for key in files}
+    stage = run.stage("latency", made_from, build)
+    profiles = {name: Profile.from_dict(stage.read(f"{name}.json")) for name in files}
     return Measured(profiles, stage)

@@ -25,6 +25,7 @@ from edgeprune.prune.importance import (
 )
 from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity
 from edgeprune.prune.surgery import operate
+from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.stages.teaching import Sensitivity, Teacher
@@ -60,7 +61,6 @@ def plan_budget(
     teacher: Teacher,
     sensitivity: Sensitivity,
     budget: Budget,
-    name: str,
 ) -> Planned:
     """Search, export, measure; correct the aim by the table's error and search again.
 
@@ -115,7 +115,7 @@ def plan_budget(
         "budget": str(budget),
         "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
     }
-    stage = run.stage(name, made_from, build)
+    stage = run.stage(f"plan-{slug(str(budget))}", made_from, build)
     told = stage.read("plan.json")
     rounds = tuple(Round(**round_) for round_ in told["rounds"])
     # The chosen round last: it is the one that the report tells.
@@ -177,7 +177,7 @@ def recover_student(
     teacher: Teacher,
     sensitivity: Sensitivity,
     planned: Planned,
-    name: str,
+    budget: Budget,
 ) -> Student:
     """Distil the pruned model back; the guard compares recovery with and without the auxiliary."""
     transfer, effort = materials.transfer, materials.effort
@@ -221,7 +221,7 @@ def recover_student(
         "schedule": asdict(schedule),
         "learnt": learnt_how(),
     }
-    stage = run.stage(name, made_from, build)
+    stage = run.stage(f"student-{slug(str(budget))}", made_from, build)
     told = stage.read("scores.json")
     return Student(load(stage.folder), told["score"], told["gain"], told["recovered"], stage)
 
