@@ -61,7 +61,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
         students = {}
         for budget in recipe.budgets:
-            planned = plan_budget(run, materials, timing, teacher, sensitivity, budget)
+            planned = plan_budget(run, materials, timing, teacher, sensitivity, dense.path, budget)
             student = recover_student(run, materials, teacher, sensitivity, planned, budget)
             exported = export_student(run, materials, student, budget)
             students[str(budget)] = (planned, student, exported)

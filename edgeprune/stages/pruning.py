@@ -60,11 +60,12 @@ def plan_budget(
     timing: Timing,
     teacher: Teacher,
     sensitivity: Sensitivity,
+    dense: Path,
     budget: Budget,
 ) -> Planned:
     """Search, export, measure; correct the aim by the table's error and search again.
 
-    The dense model is measured in the same rounds, so that a share of its latency, and the
+    The dense model's file is measured in the same rounds, so that a share of its latency, and the
     machine's mood, are known when the candidate is judged.
     """
     shape, curves, effort = teacher.model.encoder.shape, sensitivity.curves, materials.effort
@@ -81,7 +82,6 @@ def plan_budget(
             draws=effort.draws,
             seed=materials.recipe.seed,
         )
-        dense = deploy(teacher.model, folder / "dense.onnx", "fp32")
         rounds: list[tuple[Plan, Round]] = []
         for _ in range(ROUNDS):
             model = operate(teacher.model, plan.shape, curves)
@@ -106,7 +106,6 @@ def plan_budget(
             "chosen": best,
         }
         write_json(folder / "plan.json", told)
-        dense.unlink()
         (folder / "candidate.onnx").unlink()
 
     made_from = {
