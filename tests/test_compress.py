@@ -436,8 +436,6 @@ from edgeprune.effort import EFFORTS, Effort
 from edgeprune.stages import materials
 from edgeprune_cli.app import main
 
-jsonschema = pytest.importorskip("jsonschema")
-
 EFFORTS["quick"] = {effort!r}
 materials.RATE = {rate!r}
 sys.exit(main(sys.argv[1:]))
