@@ -31,6 +31,7 @@ from edgeprune.tokens import Tokens, tokenize
 JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
 RATE, WIDE_RATE = 1e-4, 5e-5
+RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,9 @@ class Materials:
         tokens = self.tokens["auxiliary"]
         return Sample.of("auxiliary", self.auxiliary, self.auxiliary.train, tokens)
 
-    def schedule(self, steps: int) -> Schedule:
+    def schedule(self, steps: int, *, recovery: bool = False) -> Schedule:
         rate = RATE if self.encoder.shape.hidden < WIDE else WIDE_RATE
+        rate *= RECOVERY_RATE if recovery else 1.0
         return Schedule(steps, self.effort.batch, rate, self.recipe.seed)
 
     def settings(self, runs: str) -> Settings:

@@ -182,7 +182,7 @@ def recover_student(
     transfer, effort = materials.transfer, materials.effort
     # A source that did not help the teacher is not offered to the student.
     offered = transfer.recovered and (teacher.taught or not transfer.taught)
-    schedule = materials.schedule(effort.recovery_steps)
+    schedule = materials.schedule(effort.recovery_steps, recovery=True)
 
     def build(folder: Path) -> None:
         start = operate(teacher.model, planned.plan.shape, sensitivity.curves)
@@ -204,7 +204,7 @@ def recover_student(
         if offered and effort.judge_students:
             alone = recovered(None)
             gain = best.score - alone.score
-            if alone.beats(best):
+            if alone.score >= best.score:
                 best, with_auxiliary = alone, False
         _drop_auxiliary_head(best.model)
         save(best.model, folder, labels=materials.task.labels)

@@ -67,7 +67,8 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         if coupled:
             together = taught(transfer.how)
             gain = together.score - best.score
-            best = together if together.beats(best) else best
+            # Not by the loss, as between checkpoints: help must show in the score.
+            best = together if together.score > best.score else best
         save(best.model, folder, labels=task.labels)
         scores = {"score": best.score, "gain": gain, "taught": "auxiliary" in best.model.heads}
         write_json(folder / "scores.json", scores)
