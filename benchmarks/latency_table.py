@@ -51,7 +51,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         demo = write_demo(Path(folder) / "demo")
         options = {"model": asked.model, "target": asked.target, "out": f"{folder}/run"}
-        materials = prepare(read_inputs(Recipe.read(demo, options | {"effort": "standard"})))
+        options |= {"sequence": "128", "effort": "standard"}
+        materials = prepare(read_inputs(Recipe.read(demo, options)))
         with open_run(Path(folder) / "run", SILENT) as run:
             timing = time_target(run, materials)
         (Path(folder) / "plans").mkdir()
