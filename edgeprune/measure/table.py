@@ -9,9 +9,8 @@ import numpy as np
 from edgeprune.latency import LatencyTable
 from edgeprune.shape import Shape
 
-# Neighbours on the machine only ever add time. Beside four other jobs on two cores, of the minimum,
-# 5th, 10th, 25th percentile and median of processor time, the 5th predicted whole models best
-# (worst of 14 non-uniform ones: 3 %; the median: 9 %).
+# Neighbours on the machine only ever add time. Of the minimum, the 5th, 10th and 25th percentile
+# and the median of processor time on a busy machine, the 5th predicted whole models best.
 UNDISTURBED_PERCENTILE = 5
 # A figure is trusted when two launches agree on it: within this share of it, or of the slowest
 # model's (what a short model is off by hardly counts in a sum).
