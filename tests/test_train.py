@@ -46,7 +46,7 @@ CONFIG = BertConfig(
     max_position_embeddings=16,
 )
 DENSE = Shape.uniform(2, 2, 24, hidden=16, head_dim=8, vocab=40)
-SHORT = Schedule(steps=60, batch=16, learning_rate=1e-2, seed=0)
+SHORT = Schedule(steps=60, batch=16, learning_rate=1e-2, head_learning_rate=1e-2, seed=0)
 
 
 def encoder(seed: int = 0) -> Encoder:
@@ -131,7 +131,7 @@ def test_a_score_that_can_be_learned_is_learned() -> None:
 
 
 def test_scores_start_at_their_mean() -> None:
-    still = Schedule(steps=1, batch=8, learning_rate=0.0, seed=0)
+    still = Schedule(steps=1, batch=8, learning_rate=0.0, head_learning_rate=0.0, seed=0)
     model = taught(scores(50), schedule=still, outputs=1).model
     start = model.heads["target"].get_parameter("bias").item()
     assert start == pytest.approx(float(scores(50).targets.mean()))
@@ -247,7 +247,7 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
 
 
 def test_weights_that_run_away_end_the_training() -> None:
-    wild = Schedule(steps=60, batch=8, learning_rate=1e30, seed=0)
+    wild = Schedule(steps=60, batch=8, learning_rate=1e30, head_learning_rate=1e30, seed=0)
     with pytest.raises(Diverged, match="the loss is"):
         taught(classes(40), schedule=wild)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class Schedule:
     steps: int
     batch: int
     learning_rate: float
+    head_learning_rate: float
     seed: int
 
 
@@ -310,8 +311,12 @@ def _fit(
     """Minimise `loss(share of steps done)`; return the best checkpoint by validation."""
     for parameter in model.encoder.embeddings.parameters():
         parameter.requires_grad_(False)  # half the weights, and few rows to move them by
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.encoder.parameters() if p.requires_grad]},
+        {"params": list(model.heads.parameters()), "lr": schedule.head_learning_rate},
+    ]
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
+        groups,
         lr=schedule.learning_rate,
         weight_decay=WEIGHT_DECAY,
         fused=True,

@@ -32,6 +32,7 @@ JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
 RATE, WIDE_RATE = 1e-4, 5e-5
 RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
+NEW_HEAD_RATE = 10.0  # times that for a head that starts from random weights
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,11 @@ class Materials:
 
     def schedule(self, steps: int, *, recovery: bool = False) -> Schedule:
         rate = RATE if self.encoder.shape.hidden < WIDE else WIDE_RATE
-        rate *= RECOVERY_RATE if recovery else 1.0
-        return Schedule(steps, self.effort.batch, rate, self.recipe.seed)
+        if recovery:
+            body = head = RECOVERY_RATE * rate
+        else:
+            body, head = rate, NEW_HEAD_RATE * rate
+        return Schedule(steps, self.effort.batch, body, head, self.recipe.seed)
 
     def settings(self, runs: str) -> Settings:
         recipe = self.recipe
