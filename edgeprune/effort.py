@@ -17,6 +17,8 @@ class Effort:
     judged_rows: int  # each draw is judged on so many training rows
     table_heads: int  # measured points of the latency table
     table_widths: int
+    table_models: int  # random whole models that it is fitted on, beside the dense and the empty
+    table_launches: int
 
 
 EFFORTS: Mapping[str, Effort] = {
@@ -30,6 +32,8 @@ EFFORTS: Mapping[str, Effort] = {
         judged_rows=96,
         table_heads=3,
         table_widths=4,
+        table_models=0,
+        table_launches=2,
     ),
     "standard": Effort(
         teacher_steps=300,
@@ -41,6 +45,8 @@ EFFORTS: Mapping[str, Effort] = {
         judged_rows=128,
         table_heads=5,
         table_widths=7,
+        table_models=2,
+        table_launches=3,
     ),
     "thorough": Effort(
         teacher_steps=1_000,
@@ -52,5 +58,7 @@ EFFORTS: Mapping[str, Effort] = {
         judged_rows=256,
         table_heads=6,
         table_widths=12,
+        table_models=4,
+        table_launches=3,
     ),
 }

@@ -92,7 +92,7 @@ def _expected(materials: Materials) -> Iterator[tuple[str, float]]:
     effort, transfer, recipe = materials.effort, materials.transfer, materials.recipe
     alone = _seconds_a_step(materials, None)
     coupled = _seconds_a_step(materials, materials.auxiliary_train) if materials.auxiliary else 0.0
-    probes = effort.table_heads + effort.table_widths + 5
+    probes = effort.table_heads + effort.table_widths + effort.table_models + 5
     yield "table", (4.0 * probes + 30) / 60
     taught = alone + (coupled if transfer.taught else 0.0)
     yield "teacher", effort.teacher_steps * taught / 60

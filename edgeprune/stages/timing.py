@@ -9,12 +9,13 @@ from typing import cast
 
 import numpy as np
 
+from edgeprune.effort import Effort
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Unreachable
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
 from edgeprune.latency import Budget, LatencyTable
-from edgeprune.measure.profile import Profile, measure_table, profile
+from edgeprune.measure.profile import Profile, Rounds, measure_table, profile
 from edgeprune.prune.search import minimum_ms
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import LayerShape, Shape
@@ -60,7 +61,7 @@ def time_target(run: Run, materials: Materials) -> Timing:
         write = Probes(materials, probes)
         heads = _points(shape.layers[0].heads, effort.table_heads)
         widths = _points(shape.layers[0].ffn, effort.table_widths)
-        total = len(heads) + len(widths) + 5
+        total = len(heads) + len(widths) + effort.table_models + 3
         count = iter(range(1, total + 1))
 
         def probe(layers: Sequence[LayerShape]) -> Path:
@@ -71,7 +72,7 @@ def time_target(run: Run, materials: Materials) -> Timing:
         attention = {h: probe([LayerShape(h, 0)] * STACK) for h in heads}
         ffn = {w: probe([LayerShape(0, w)] * STACK) for w in widths}
         empty = probe([LayerShape(0, 0)] * STACK)
-        wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape)]
+        wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape, effort)]
         table = measure_table(
             attention,
             ffn,
@@ -80,6 +81,7 @@ def time_target(run: Run, materials: Materials) -> Timing:
             stack=STACK,
             target=materials.target,
             settings=materials.settings("quick"),
+            rounds=Rounds(processes=effort.table_launches),
             progress=run.progress,
         )
         # The dense model is deployed in fp32, whatever the plans are made for.
@@ -96,7 +98,8 @@ def time_target(run: Run, materials: Materials) -> Timing:
         "encoder": [materials.encoder.config.model_type, shape.to_dict()],
         "measured": materials.measured_how,
         "precision": materials.probe_precision,
-        "points": [effort.table_heads, effort.table_widths],
+        "points": [effort.table_heads, effort.table_widths, effort.table_models],
+        "launches": effort.table_launches,
     }
     stage = run.stage("table", made_from, build)
     table = LatencyTable.from_dict(stage.read("table.json"))
@@ -128,12 +131,12 @@ def _points(width: int, count: int) -> list[int]:
     )
 
 
-def _wholes(dense: Shape) -> Iterator[Shape]:
-    """The whole models that the table is fitted on: dense, empty, and two that are neither."""
+def _wholes(dense: Shape, effort: Effort) -> Iterator[Shape]:
+    """The whole models that the table is fitted on: dense, empty, and some that are neither."""
     yield dense
     yield dense.with_layers([LayerShape(0, 0)] * len(dense.layers))
     random = np.random.default_rng(0)
-    for _ in range(2):
+    for _ in range(effort.table_models):
         layers = [
             LayerShape(int(random.integers(0, old.heads + 1)), int(random.integers(0, old.ffn + 1)))
             for old in dense.layers
