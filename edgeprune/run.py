@@ -144,7 +144,7 @@ def _publishing(folder: Path) -> Iterator[Path]:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             _sync(path)
-        if folder.exists():  # a broken one: put aside, never used
+        if folder.exists():  # a broken one, never used
             shutil.rmtree(folder)
         temporary.rename(folder)
         _sync(folder.parent)

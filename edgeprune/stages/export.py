@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edgeprune.encoder import Classifier
-from edgeprune.export.answers import Parity, answer_rows, check_parity
+from edgeprune.export.answers import Floats, Inputs, Parity, answer_rows, check_parity
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
@@ -88,13 +86,13 @@ def export_model(
     )
 
 
-def _torch_answers(model: Classifier) -> Any:
+def _torch_answers(model: Classifier) -> Callable[[Inputs], Floats]:
     model = model.to("cpu").eval()
 
-    def answers(inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    def answers(inputs: Inputs) -> Floats:
         with torch.no_grad():
             logits, _ = model({name: torch.from_numpy(ids) for name, ids in inputs.items()})
-        return cast(NDArray[np.float32], logits.numpy())
+        return cast(Floats, logits.numpy())
 
     return answers
 

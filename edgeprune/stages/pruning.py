@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from edgeprune.encoder import Classifier, load, save
 from edgeprune.latency import Budget
-from edgeprune.learn.train import (
-    Sample,
-    Taught,
-    accelerator,
-    imitation_loss,
-    predict,
-    recover,
-)
+from edgeprune.learn.train import Sample, Taught, accelerator, imitation_loss, predict, recover
 from edgeprune.measure.profile import Profile, profile
-from edgeprune.prune.importance import (
-    Curves,
-)
+from edgeprune.prune.importance import Curves
 from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity
 from edgeprune.prune.surgery import operate
 from edgeprune.report.folder import slug
@@ -142,7 +134,9 @@ def _preference(share: float) -> tuple[bool, float]:
     return share > TIGHT, abs(share - AIM)
 
 
-def _one_shot_judge(run: Run, materials: Materials, teacher: Teacher, curves: Curves) -> Any:
+def _one_shot_judge(
+    run: Run, materials: Materials, teacher: Teacher, curves: Curves
+) -> Callable[[Plan], float]:
     """How far a plan, untrained, strays from the teacher on some training rows."""
     some = np.random.default_rng(materials.recipe.seed).permutation(len(materials.train))
     sample = materials.train.take(some[: materials.effort.judged_rows])

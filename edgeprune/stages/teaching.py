@@ -9,18 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from edgeprune.encoder import Classifier, load, save
-from edgeprune.learn.train import (
-    Taught,
-    accelerator,
-    inputs_of,
-    teach,
-)
-from edgeprune.prune.importance import (
-    Curves,
-    collect_moments,
-    error_curves,
-    pool,
-)
+from edgeprune.learn.train import Taught, accelerator, inputs_of, teach
+from edgeprune.prune.importance import Curves, collect_moments, error_curves, pool
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.tokens import Tokens, endless
