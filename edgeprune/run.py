@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import InputError, ResourceError
+from edgeprune.hashing import described, file_digest
 from edgeprune.progress import Progress
 
 FORMAT = 1  # 1: {"format", "stage", "key", "made_from", "seconds", "files": {name: {size, sha256}}}
@@ -30,11 +31,6 @@ def digest(value: Any) -> str:
     """sha256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -164,10 +160,7 @@ def _write_manifest(
     folder: Path, name: str, key: str, made_from: Mapping[str, Any], seconds: float
 ) -> None:
     files = {
-        str(path.relative_to(folder)): {
-            "size": path.stat().st_size,
-            "sha256": file_digest(path),
-        }
+        str(path.relative_to(folder)): described(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

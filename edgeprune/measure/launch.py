@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
+from edgeprune.hashing import file_digest
 from edgeprune.measure.target import Finished, Target
 
 SCHEMA = 1  # of the specification and of the result; see edgeprune_targets/bench.py
@@ -208,11 +209,7 @@ def sha256(path: Path) -> str:
     if path.is_dir():
         rows = [f"{file.relative_to(path).as_posix()} {sha256(file)}" for file in files(path)]
         return _digest("\n".join(rows))
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return file_digest(path)
 
 
 def files(path: Path) -> list[Path]:

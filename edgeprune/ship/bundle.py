@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import OnnxError, RefusedError
+from edgeprune.hashing import described
 
 FORMAT = 1  # 1: {"format", "files": {name: {size, sha256}}, ...facts, "sha256": of all the rest}
 MODEL = "model.onnx"
@@ -37,7 +38,7 @@ def write_bundle(
         for path in sorted(tokenizer_files.iterdir()):
             shutil.copyfile(path, new / path.name)
         (new / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-        files = {path.name: _described(path) for path in sorted(new.iterdir())}
+        files = {path.name: described(path) for path in sorted(new.iterdir())}
         manifest = {"format": FORMAT, "files": files, **facts}
         manifest["sha256"] = _digest(manifest)
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True))
@@ -62,7 +63,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
         path = folder / name
         if Path(name).name != name or path.is_symlink() or not path.is_file():
             raise RefusedError(f"bundle {folder}: {name}", why="missing, or not a plain file")
-        if _described(path) != said:
+        if described(path) != said:
             raise _changed(folder, name)
     return manifest
 
@@ -77,10 +78,3 @@ def _changed(folder: Path, name: str) -> RefusedError:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _described(path: Path) -> dict[str, Any]:
-    return {
-        "size": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
