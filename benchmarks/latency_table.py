@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeprune.demo import write_demo
 from edgeprune.inputs import read_inputs
-from edgeprune.measure.profile import profile
+from edgeprune.measure.profile import GLANCE, profile
 from edgeprune.progress import SILENT
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
@@ -61,7 +61,7 @@ def main() -> None:
         shapes = random_shapes(dense, asked.plans)
         files = {str(i): write(shape.layers) for i, shape in enumerate(shapes)}
         files |= {"dense": write(dense.layers)}
-        taken = profile(files, materials.target, materials.settings("rapid"))
+        taken = profile(files, materials.target, materials.settings(GLANCE))
     rows = []
     for i, shape in enumerate(shapes):
         predicted, measured = timing.table.predict(shape), taken[str(i)].undisturbed_ms

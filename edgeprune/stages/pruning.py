@@ -13,7 +13,7 @@ import numpy as np
 from edgeprune.encoder import Classifier, load, save
 from edgeprune.latency import Budget
 from edgeprune.learn.train import Sample, Taught, accelerator, imitation_loss, predict, recover
-from edgeprune.measure.profile import Profile, profile
+from edgeprune.measure.profile import GLANCE, Profile, profile
 from edgeprune.prune.importance import Curves
 from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity
 from edgeprune.prune.surgery import operate
@@ -79,7 +79,7 @@ def plan_budget(
             model = operate(teacher.model, plan.shape, curves)
             path = deploy(model, folder / "candidate.onnx", materials.probe_precision)
             profiles = profile(
-                {"dense": dense, "candidate": path}, materials.target, materials.settings("rapid")
+                {"dense": dense, "candidate": path}, materials.target, materials.settings(GLANCE)
             )
             measured_ms, share = _share(profiles["candidate"], profiles["dense"], budget)
             rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share)))

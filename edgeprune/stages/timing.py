@@ -15,7 +15,7 @@ from edgeprune.errors import Unreachable
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
 from edgeprune.latency import Budget, LatencyTable
-from edgeprune.measure.profile import Profile, Rounds, measure_table, profile
+from edgeprune.measure.profile import GLANCE, Profile, Rounds, measure_table, profile
 from edgeprune.prune.search import minimum_ms
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import LayerShape, Shape
@@ -80,14 +80,14 @@ def time_target(run: Run, materials: Materials) -> Timing:
             wholes,
             stack=STACK,
             target=materials.target,
-            settings=materials.settings("quick"),
+            settings=materials.settings(GLANCE),
             rounds=Rounds(processes=effort.table_launches),
             progress=run.progress,
         )
         # The dense model is deployed in fp32, whatever the plans are made for.
         whole = wholes[0][1]
         fp32 = whole if materials.probe_precision == "fp32" else write(shape.layers, "fp32")
-        dense = profile({"dense": fp32}, materials.target, materials.settings("rapid"))["dense"]
+        dense = profile({"dense": fp32}, materials.target, materials.settings(GLANCE))["dense"]
         write_json(folder / "table.json", table.to_dict())
         write_json(folder / "dense.json", dense.to_dict())
         for path in probes.iterdir():
