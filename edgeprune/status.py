@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgeprune.inputs import Inputs
     from edgeprune.task import Task
 
-FORMAT: Literal["edgeprune-status/1"] = "edgeprune-status/1"  # 1 (0.2.0): the first
+FORMAT: Literal["edgeprune-status/1"] = "edgeprune-status/1"  # 1 (0.1.0): the first
 FILE = "status.json"
 BETWEEN_WRITES_S = 1.0
 WRITING_SHARE = 0.01  # of a run's time at most, whatever its disk

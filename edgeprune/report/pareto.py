@@ -20,7 +20,7 @@ from edgeprune.errors import InputError
 from edgeprune.report.folder import read_reports
 from edgeprune.report.report import Report
 
-# The stored format; 1 (0.2.0): the first.
+# The stored format; 1 (0.1.0): the first.
 FORMAT = "edgeprune-pareto/1"
 EXAMPLE = 'write it as "min ms with score >= 0.98 and size < 30"'
 QUANTITIES: Mapping[str, Callable[[Report], float | None]] = {
