@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Hears what a run does: `outline`; then for each stage `stage`, `step`s and `note`s, `done`."""
+    """Hears what a run does: `outline`, then for each stage `stage`, `step`, `note` and `done`."""
 
     def outline(self, stages: Sequence[str]) -> None:
         """The stages that are to come; not told where there are none but the one that begins."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def _finished(folder: Path) -> Status:
         raise InputError(
             f"run {folder}",
             why=f"its last call {known}, so that what it will use is not known",
-            remedy=f"`edgeprune resume {folder}` ends it",
+            remedy=f"`edgeprune resume {shlex.quote(str(folder))}` ends it",
         )
     return status
 

@@ -366,13 +366,26 @@ def test_a_run_is_followed_to_its_end(tmp_path: Path) -> None:
     assert seen[-1] == "stopped"
 
 
-def test_watching_what_has_ended_shows_it_and_returns(tmp_path: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize("terminal", [False, True])
+def test_watching_shows_the_stages_and_then_the_end(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     with started(tmp_path) as child:
-        child.kill()
-    assert main(["status", str(tmp_path), "--watch"]) == 0
+        monkeypatch.setattr("time.sleep", lambda _: child.kill())
+        assert main(["status", str(tmp_path), "--watch"]) == 0
     captured = capsys.readouterr()
-    assert captured.err.startswith("teacher  ")
+    assert "teacher  " in captured.err
+    assert "12/60" in captured.err
+    assert ("✓ table" in captured.err) is terminal
     assert "stopped in stage teacher" in captured.out
+
+
+def test_watching_for_a_program_ends_with_json(tmp_path: Path, capsys: Captured) -> None:
+    recorded(tmp_path, write_nothing)
+    assert main(["status", str(tmp_path), "--watch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"
 
 
 def write_nothing(run: Run) -> None:

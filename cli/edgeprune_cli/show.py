@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -282,7 +283,7 @@ def _state(told: Status) -> str:
 
     ago = f"{age(seconds_since(told.updated))} ago"
     took = duration((told.updated - told.started).total_seconds())
-    again = f"run the same command to go on, or `edgeprune resume {told.folder}`"
+    again = f"run the same command to go on, or `edgeprune resume {shlex.quote(str(told.folder))}`"
     if told.state == "running":
         since = duration(seconds_since(told.started))
         line = f"running for {since}, process {told.pid}"
