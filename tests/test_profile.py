@@ -16,6 +16,7 @@ from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetErr
 from edgeprune.measure.launch import sha256
 from edgeprune.measure.profile import RUN_PLANS, Profile, Rounds, Settings, measure_table, profile
 from edgeprune.measure.target import Check, Program, Runtime, Target
+from edgeprune.progress import Silent
 from edgeprune.shape import LayerShape, Shape
 from edgeprune_targets import BENCH
 from edgeprune_targets.local import Local
@@ -167,13 +168,9 @@ def test_outputs_that_are_not_numbers_are_a_doubt(save: Save) -> None:
 def test_all_models_are_measured_in_every_round(save: Save, tmp_path: Path) -> None:
     heard: list[str] = []
 
-    class Ear:
+    class Ear(Silent):
         def step(self, done: int, total: int, note: str = "") -> None:
             heard.append(note)
-
-        def stage(self, name: str, *, cached: bool) -> None: ...
-        def note(self, text: str) -> None: ...
-        def done(self, name: str, seconds: float) -> None: ...
 
     models = {name: save(name) for name in ("a", "b", "c")}
     profile(models, NULL, replace(FEW, launches=4), Ear())

@@ -147,7 +147,7 @@ def test_steps_are_written_once_a_second_at_most(
 ) -> None:
     now_s = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now_s)
-    seen = []
+    seen: list[int | None] = []
 
     def train(folder: Path) -> None:
         nonlocal now_s
@@ -155,7 +155,7 @@ def test_steps_are_written_once_a_second_at_most(
             now_s += 0.3
             run.progress.step(step, 10)
             row = read_status(tmp_path).current
-            seen.append(row and row.done)
+            seen.append(row.done if row else None)
 
     recipe = Recipe(out=tmp_path, **RECIPE)
     with open_run(tmp_path, SILENT) as opened, recording(opened, recipe, DATA) as run:
@@ -323,12 +323,15 @@ def test_an_interrupted_run_says_so(tmp_path: Path, capsys: Captured) -> None:
     assert "interrupted" in text_of(tmp_path, capsys).splitlines()[0]
 
 
-def test_a_run_that_stopped_between_stages_names_the_next(tmp_path: Path) -> None:
-    status = recorded(tmp_path, lambda run: run.stage("table", {}, build) and None)
+def test_a_run_that_stopped_between_stages_names_the_next(tmp_path: Path, capsys: Captured) -> None:
+    def work(run: Run) -> None:
+        run.stage("table", {}, build)
+
+    status = recorded(tmp_path, work)
     left = json.loads((tmp_path / "status.json").read_text()) | {"state": "running"}
     (tmp_path / "status.json").write_text(json.dumps(left))
     assert read_status(tmp_path) == status.model_copy(update={"state": "stopped"})
-    assert main(["status", str(tmp_path)]) == 0
+    assert ": stopped before stage teacher (process" in text_of(tmp_path, capsys)
 
 
 def test_a_finished_run_tells_its_verdicts(
@@ -336,7 +339,7 @@ def test_a_finished_run_tells_its_verdicts(
 ) -> None:
     recorded(tmp_path, lambda run: write_reports(tmp_path, [make_report()]))
     lines = text_of(tmp_path, capsys).splitlines()
-    assert ": finished 0 s ago" in lines[0]
+    assert ": finished " in lines[0]
     assert lines[-1].startswith("met  ort  p90 16.1 ms")
 
 
