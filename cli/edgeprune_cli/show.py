@@ -313,14 +313,15 @@ def watch(statuses: Iterable[Status]) -> Status:
 
 
 def _watch_live(statuses: Iterator[Status]) -> Status:
-    latest = next(statuses)
+    shown = latest = next(statuses)
 
     def drawn(height: int) -> list[str]:
-        return [_state(latest), *stages(latest.rows, height=height)]
+        return [_state(shown), *stages(shown.rows, height=height)]
 
     with _live(drawn, transient=True):
-        for status in statuses:
-            latest = status
+        for latest in statuses:
+            # At its end all stages are listed, which may be more than can be wiped away again.
+            shown = latest if latest.state == "running" else shown
     return latest
 
 
