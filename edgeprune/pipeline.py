@@ -41,6 +41,7 @@ from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.teaching import Teacher, measure_curves, teach_teacher
 from edgeprune.stages.timing import Timing, check_feasible, time_target
+from edgeprune.status import facts_of, recording
 from edgeprune.task import Task
 from edgeprune.template import command_line
 
@@ -51,7 +52,10 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     Latency is settled before training is paid for: an unreachable budget ends the run at once.
     """
     recipe = inputs.recipe
-    with open_run(recipe.out, progress, restart=restart) as run:
+    with (
+        open_run(recipe.out, progress, restart=restart) as opened,
+        recording(opened, recipe, facts_of(inputs)) as run,
+    ):
         materials = prepare(inputs)
         timing = time_target(run, materials)
         check_feasible(recipe.budgets, timing, materials.encoder.shape)
@@ -81,8 +85,6 @@ def export_student(
     run: Run, materials: Materials, student: Student, budget: Budget
 ) -> list[Exported]:
     """The student in every precision that the recipe considers."""
-    asked = materials.recipe.precision
-    precisions = ["fp32", "int8"] if asked == "auto" else [asked]
     return [
         export_model(
             run,
@@ -92,7 +94,7 @@ def export_student(
             precision,
             f"{precision}-{slug(str(budget))}",
         )
-        for precision in precisions
+        for precision in materials.recipe.precisions
     ]
 
 

@@ -135,6 +135,17 @@ class Recipe(BaseModel):
     def budgets(self) -> list[Budget]:
         return [Budget.parse(text) for text in self.budget]
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What every student is exported in; `auto` compares the two."""
+        return ("fp32", "int8") if self.precision == "auto" else (self.precision,)
+
+    def from_anywhere(self) -> Recipe:
+        """The same with absolute paths, so that it holds in any working folder."""
+        keys = self.model_dump(mode="json")
+        absolute = {key: str(Path(value).absolute()) for key, value in _paths(keys, Path())}
+        return Recipe.model_validate(keys | absolute)
+
     def save(self, path: Path) -> None:
         """Write the keys that differ from their defaults; `read` takes them back from anywhere.
 

@@ -18,6 +18,7 @@ from edgeprune.measure.profile import RUN_PLANS, Profile, Rounds, Settings, meas
 from edgeprune.measure.samples import Sampled, read_samples, write_samples
 from edgeprune.measure.target import Check, Program, Runtime, Target
 from edgeprune.measure.verdict import LEAST_LAUNCHES
+from edgeprune.progress import Silent
 from edgeprune.shape import LayerShape, Shape
 from edgeprune_targets import BENCH
 from edgeprune_targets.local import Local
@@ -170,13 +171,9 @@ def test_outputs_that_are_not_numbers_are_a_doubt(save: Save) -> None:
 def test_all_models_are_measured_in_every_round(save: Save, tmp_path: Path) -> None:
     heard: list[str] = []
 
-    class Ear:
+    class Ear(Silent):
         def step(self, done: int, total: int, note: str = "") -> None:
             heard.append(note)
-
-        def stage(self, name: str, *, cached: bool) -> None: ...
-        def note(self, text: str) -> None: ...
-        def done(self, name: str, seconds: float) -> None: ...
 
     models = {name: save(name) for name in ("a", "b", "c")}
     profile(models, NULL, replace(FEW, launches=4), Ear())

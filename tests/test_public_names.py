@@ -89,6 +89,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("from edgeprune import Recipe, Report, Verdict, Profile, check, profile", "torch"),
         ("from edgeprune import Recipe, Report, check, profile", "transformers"),
         ("from edgeprune import Recipe, Report, check, profile", "onnx"),
+        ("import edgeprune.status, edgeprune.runs, edgeprune.report.pareto", "torch"),
+        ("import edgeprune.status, edgeprune.runs, edgeprune.report.pareto", "onnx"),
         ("import edgeprune_cli.app", "numpy"),
         ("import edgeprune_cli.app", "pydantic"),
     ],

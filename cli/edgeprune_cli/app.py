@@ -9,7 +9,7 @@ import errno
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -21,7 +21,7 @@ from edgeprune.errors import EdgepruneError, InputError, ResourceError, TargetEr
 from edgeprune_cli import show
 
 if TYPE_CHECKING:
-    from edgeprune import Recipe, Report
+    from edgeprune import Progress, Recipe, Report
 
 EXIT_CODES = (
     "Exit codes: 0 met, 1 missed, 2 bad input or usage, 3 inconclusive, 4 target or extra not "
@@ -42,6 +42,8 @@ app = typer.Typer(
 )
 targets_app = typer.Typer(help="What models can be measured on.", no_args_is_help=False)
 app.add_typer(targets_app, name="targets")
+runs_app = typer.Typer(help="The run folders that are there.", no_args_is_help=False)
+app.add_typer(runs_app, name="runs")
 
 WHAT, DATA, METHOD = "What", "Data", "Method"
 PRECISION, MEASURING, THIS_CALL = "Precision and quality", "Measuring", "This call"
@@ -62,6 +64,7 @@ def _flag(name: str, help: str) -> Any:
 Subject = Annotated[
     Path, typer.Argument(metavar="PATH", help="A run folder, a bundle or an ONNX file.")
 ]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Target = Annotated[
     str | None,
     _option("Where latency counts: a runtime, or runtime@device (`targets list`).", WHAT, "ort"),
@@ -77,6 +80,9 @@ Runs = Annotated[
         "standard",
         choices="rapid, quick, standard, mlperf",
     ),
+]
+Restart = Annotated[
+    bool, _flag("--restart", "Redo every stage instead of taking up what is there.")
 ]
 Json = Annotated[bool, _flag("--json", "Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, _flag("--quiet", "Print nothing but errors.")]
@@ -234,9 +240,7 @@ def compress(
     dry_run: Annotated[
         bool, _flag("--dry-run", "Print stages, feasibility and expected minutes; write nothing.")
     ] = False,
-    restart: Annotated[
-        bool, _flag("--restart", "Redo every stage instead of taking up what is there.")
-    ] = False,
+    restart: Restart = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -267,15 +271,69 @@ def _preview(recipe: Recipe, *, quiet: bool) -> int:
 
 
 def _compress(recipe: Recipe, *, restart: bool, json: bool, quiet: bool) -> int:
+    def work(progress: Progress) -> list[Report]:
+        return edgeprune.compress_all(recipe, progress=progress, restart=restart)
+
+    return _judged(work, json=json, quiet=quiet)
+
+
+def _judged(work: Callable[[Progress], list[Report]], *, json: bool, quiet: bool) -> int:
     from edgeprune.report.report import exit_code
 
     with show.progress(quiet=quiet) as progress:
-        reports = edgeprune.compress_all(recipe, progress=progress, restart=restart)
+        reports = work(progress)
     if json:
         show.out(_json(reports))
     elif not quiet:
         show.err("\n" + show.summary(reports))
     return exit_code(reports)
+
+
+@app.command()
+def resume(
+    run: RunFolder,
+    restart: Restart = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Go on with a run that was stopped, by its own recipe; exits as `compress` does.
+
+    Its data must be what they were when it began, unless all of it is done again.
+    """
+    from edgeprune.compression import resume
+
+    def work(progress: Progress) -> list[Report]:
+        return resume(run, progress=progress, restart=restart)
+
+    return _judged(work, json=json, quiet=quiet)
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    watch: Annotated[
+        bool, _flag("--watch", "Show it until the run ends, then what came of it.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show how far a run has come, from any terminal, while it works or after; exits 0.
+
+    \b
+    edgeprune status runs/mrpc
+    edgeprune status runs/mrpc --watch
+    """
+    from edgeprune.report.folder import read_reports
+    from edgeprune.status import follow, read_status
+
+    told = show.watch(follow(run)) if watch else read_status(run)
+    if json:
+        show.out(show.as_json(told.to_dict()))
+    else:
+        at_its_end = told.state == "finished" and (run / "report.json").is_file()
+        show.out(show.status(told, read_reports(run) if at_its_end else ()))
+    return 0
 
 
 @app.command()
@@ -553,6 +611,78 @@ def report(
     else:
         tell = to_markdown if markdown else show.summary
         show.out("\n".join(tell(reports) for reports in all_reports))
+    return 0
+
+
+@app.command()
+def pareto(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="min or max of ms (p90), p50, score (kept of the unpruned model's), size (MB) or "
+            "parameters; then `with` what must hold, joined by `and`."
+        ),
+    ] = "min ms with score >= 0.98",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Choose a bundle among all budgets of runs; its path is on stdout. Exits 1 if none fulfils.
+
+    \b
+    edgeprune pareto runs/mrpc --rule "min ms with score >= 0.98"
+    cp -r $(edgeprune pareto runs/a runs/b --rule "max score with ms < 12 and size < 30") model
+    """
+    from edgeprune.report.pareto import Rule, choose
+
+    choice = choose(runs, Rule.parse(rule))
+    if not (json or quiet):
+        show.err(show.choice(choice))
+    if json:
+        show.out(show.paths_json(choice.to_dict()))
+    elif choice.chosen is not None:
+        show.out(str(choice.chosen.bundle))
+    else:
+        show.err(f"none of {len(choice.candidates)} bundles fulfils: {rule}", typer.colors.RED)
+    return 0 if choice.chosen is not None else 1
+
+
+@runs_app.command("list")
+def runs_list(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="It, and all below it.")] = Path(),
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Every run folder: its state, its verdicts, its size on disk and how old its last word is."""
+    from edgeprune.runs import list_runs
+
+    found = list_runs(folder)
+    show.out(show.paths_json([asdict(one) for one in found]) if json else show.run_folders(found))
+    return 0
+
+
+@runs_app.command("clean")
+def runs_clean(
+    run: RunFolder,
+    keep_bundles: Annotated[
+        bool, _flag("--keep-bundles", "Leave the reports and bundles of budgets no longer asked.")
+    ] = False,
+    dry_run: Annotated[bool, _flag("--dry-run", "Say what would go; remove nothing.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Remove from a finished run what its last recipe does not use, and say what that frees.
+
+    That is stages that no report of this recipe rests on, and budgets it does not ask for.
+    """
+    from edgeprune.runs import clean
+
+    found = clean(run, keep_bundles=keep_bundles, dry_run=dry_run)
+    if json:
+        show.out(show.paths_json([asdict(one) for one in found]))
+    else:
+        show.out(show.rubbish(found, removed=not dry_run))
     return 0
 
 
