@@ -164,8 +164,10 @@ def test_the_null_runtime_is_additive_in_width_and_blind_to_the_vocabulary(save:
 
 def test_outputs_that_are_not_numbers_are_a_doubt(save: Save) -> None:
     taken = profile({"ok": save("ok"), "nan": save("nan", scale=float("nan"))}, ORT, FEW)
-    assert not taken["ok"].doubts
-    assert [reason.code for reason in taken["nan"].doubts] == ["outputs_not_finite"]
+    # A busy machine may give other doubts to both.
+    codes = {name: {reason.code for reason in one.doubts} for name, one in taken.items()}
+    assert "outputs_not_finite" not in codes["ok"]
+    assert "outputs_not_finite" in codes["nan"]
 
 
 def test_all_models_are_measured_in_every_round(save: Save, tmp_path: Path) -> None:
