@@ -27,6 +27,7 @@ from edgeprune.units import ms
 WIDTH = 420.0  # of every picture, in its own units: a phone's, so that type is legible on one
 UNITS_PER_INCH = 72.0  # of the SVG backend
 ROW = 19.0  # height of a bar with its room
+LONGEST = 28  # characters of a name in a picture
 
 INK, MUTED, LINE, PAPER = "#010101", "#010102", "#010103", "#010104"
 ACCENT, SOFT, BEFORE = "#010105", "#010106", "#010107"
@@ -99,16 +100,15 @@ def _inline(canvas: Canvas, figure: Figure) -> str:
     FigureCanvasSVG(canvas)
     canvas.savefig(file, format="svg", metadata={"Date": None})
     svg = ElementTree.fromstring(file.getvalue())
-    for parent in list(svg.iter()):
-        for child in list(parent):
-            # matplotlib's style element would apply to the whole page.
-            if child.tag in (f"{SVG}style", f"{SVG}metadata") or not isinstance(child.tag, str):
-                parent.remove(child)
     _rename(svg, figure.name)
     for element in svg.iter():
         element.tag = str(element.tag).removeprefix(SVG)
-        if style := element.get("style"):
-            element.set("style", _coloured(style, is_text=element.tag == "text"))
+        if element.tag != "text":
+            element.text = None
+        element.tail = None
+        for key, value in element.items():
+            element.set(key, _short(_coloured(value) if key == "style" else value))
+    _prune(svg)
     about = {"title": figure.title, "desc": figure.says}
     for at, (tag, text) in enumerate(about.items()):
         element = ElementTree.Element(tag, id=f"{figure.name}-{tag}")
@@ -129,24 +129,34 @@ def _rename(svg: ElementTree.Element, prefix: str) -> None:
     text = ElementTree.tostring(svg, encoding="unicode")
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     for element in svg.iter():
-        if (name := element.get("id")) is not None:
-            del element.attrib["id"]
-            if name in used:
-                element.set("id", f"{prefix}-{name}")
+        if (name := element.attrib.pop("id", None)) in used:
+            element.set("id", f"{prefix}-{name}")
         if (link := element.attrib.pop(XLINK_HREF, None)) is not None:
             element.set("href", f"#{prefix}-{link[1:]}")
         for key, value in element.items():
             element.set(key, value.replace("url(#", f"url(#{prefix}-"))
 
 
-def _coloured(style: str, *, is_text: bool) -> str:
-    if is_text:
-        # "font: 11px 'DejaVu Sans', …" would win over the page's own type.
-        style = re.sub(r"font: (?:\w+ )?([\d.]+px)[^;]*", r"font-size: \1", style)
-        style += "" if "fill:" in style else f"; fill: {INK}"
-    return re.sub(
-        r"#0101[0-9a-f]{2}", lambda match: f"var({VARIABLES[match[0]]})", style, flags=re.IGNORECASE
-    )
+def _coloured(style: str) -> str:
+    """The page's colours for the placeholders, and its type for matplotlib's."""
+    style = re.sub(r"font: (?:\w+ )?([\d.]+px)[^;]*", r"font-size: \1", style)
+    style = re.sub(r"font-family: [^;]*;? ?", "", style)
+    return re.sub(r"#0101[0-9a-f]{2}", lambda found: f"var({VARIABLES[found[0]]})", style)
+
+
+def _short(text: str) -> str:
+    """As many decimals as a screen shows."""
+    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", text)
+
+
+def _prune(parent: ElementTree.Element) -> None:
+    """Without what draws nothing, and without a style that would apply to the whole page."""
+    for child in list(parent):
+        _prune(child)
+        empty = child.tag in ("g", "defs") and not len(child)
+        unseen = child.tag == "path" and child.get("style") == "fill: none" and not child.get("id")
+        if empty or unseen or child.tag in ("style", "metadata"):
+            parent.remove(child)
 
 
 def _size(canvas: Canvas, height: float) -> None:
@@ -167,7 +177,13 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _texts(figure: Figure, column: str) -> list[str]:
-    return [str(cell) for cell in figure.column(column)]
+    return [_fitting(cell) for cell in figure.column(column)]
+
+
+def _fitting(name: object) -> str:
+    """A name that leaves room for the picture; the page has it in full."""
+    text = " ".join(str(name).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _fact(figure: Figure, name: str) -> float | None:
@@ -332,7 +348,7 @@ def _pareto(canvas: Canvas, figure: Figure) -> None:
     room = max(high - low, 0.02)
     axes.set_ylim(low - 0.28 * room, high + 0.15 * room)
     axes.set_xlabel("p90, ms")
-    axes.set_ylabel(f"{figure.facts['metric']}, test")
+    axes.set_ylabel(f"{_fitting(figure.facts['metric'])}, test")
 
 
 def _prediction(canvas: Canvas, figure: Figure) -> None:
@@ -399,9 +415,10 @@ def _training(canvas: Canvas, figure: Figure) -> None:
         task = curve.removeprefix("loss, ")
         style = "-" if task == "target task" else (0, (2, 1.6))
         above.plot(steps, values, color=colour, linestyle=style, label=f"{task}, {how}")
-    for axes, label in ((above, "loss"), (below, f"{figure.facts['metric']}, validation")):
+    above.set_ylabel("loss")
+    below.set_ylabel(f"{_fitting(figure.facts['metric'])}, validation")
+    for axes in (above, below):
         axes.grid(True, axis="y")
-        axes.set_ylabel(label)
         axes.yaxis.set_major_locator(MaxNLocator(4))
     below.set_xlabel("step")
     below.set_xlim(left=0)
@@ -436,7 +453,7 @@ def _transfer(canvas: Canvas, figure: Figure) -> None:
     room = max(high - low, 0.01)
     axes.set_xlim(low - 0.12 * room, high + 0.55 * room)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel(f"{figure.facts['metric']}, validation")
+    axes.set_xlabel(f"{_fitting(figure.facts['metric'])}, validation")
     canvas.legend(loc="outside upper left", ncols=2, borderpad=0)
 
 
