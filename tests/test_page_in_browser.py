@@ -140,8 +140,10 @@ def test_it_fits_a_phone_a_tablet_and_a_desk(
     shoot(browser, f"{kind}-{width}-{scheme}")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     smallest = browser.execute_script(
-        """return Math.min(...[...document.querySelectorAll("svg text")].map(x =>
-        parseFloat(getComputedStyle(x).fontSize) * x.getScreenCTM().a || Infinity))"""
+        """return Math.min(...[...document.querySelectorAll("svg text")].map(x => {
+            const seen = x.getScreenCTM()
+            return parseFloat(getComputedStyle(x).fontSize) * Math.hypot(seen.a, seen.b)
+        }))"""
     )
     assert smallest >= SMALLEST_PX
 
