@@ -105,6 +105,7 @@ def test_all_budgets_stand_beside_the_unpruned_model(make_run: MakeRun) -> None:
     assert figure.column("model") == ["unpruned", "50%", "25%"]
     assert figure.column("p90_ms")[1:] == [report.after.p90_ms for report in reports]
     assert figure.column("score")[0] == reports[0].before.score
+    assert figure.facts["chosen"] == "50%"
     assert figure.facts["floor_score"] == reports[0].floor * reports[0].before.score
 
 

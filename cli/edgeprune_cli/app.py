@@ -417,34 +417,26 @@ def report(
     edgeprune report runs/mrpc runs/rte --html both.html
     edgeprune report runs/mrpc --figures figures
     """
-    files = [path for path in runs if path.suffix == ".html"] if html else []
-    runs = [path for path in runs if path not in files]
-    if html or figures is not None:
-        return _write_page(runs, files, figures, html=html)
     from edgeprune.report.folder import read_reports
     from edgeprune.report.markdown import to_markdown
-
-    all_reports = [read_reports(run) for run in runs]
-    if json:
-        show.out(_json([one for reports in all_reports for one in reports]))
-    else:
-        tell = to_markdown if markdown else show.summary
-        show.out("\n".join(tell(reports) for reports in all_reports))
-    return 0
-
-
-def _write_page(
-    runs: Sequence[Path], files: Sequence[Path], figures: Path | None, *, html: bool
-) -> int:
     from edgeprune.report.page import write_page, write_run_figures
 
+    files = [path for path in runs if html and path.suffix == ".html" and not path.is_dir()]
+    runs = [path for path in runs if path not in files]
     if not runs or len(files) > 1:
         remedy = "for example `edgeprune report runs/a --html a.html`"
         raise InputError("--html", why="takes runs and one file at most", remedy=remedy)
+    all_reports = [read_reports(run) for run in runs]
     if html:
-        show.err(f"wrote {write_page(runs, files[0] if files else None)}")
+        show.err(f"wrote {write_page(runs, *files)}")
     if figures is not None:
         show.err(f"wrote {len(write_run_figures(runs, figures))} files into {figures}")
+    if json:
+        show.out(_json([one for reports in all_reports for one in reports]))
+    elif markdown:
+        show.out("\n".join(to_markdown(reports) for reports in all_reports))
+    elif not html and figures is None:
+        show.out("\n".join(show.summary(reports) for reports in all_reports))
     return 0
 
 

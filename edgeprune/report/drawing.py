@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from edgeprune.report.figures import Figure, Kind
 from edgeprune.units import ms
@@ -202,8 +202,10 @@ def _architecture(canvas: Canvas, figure: Figure) -> None:
         before, after = figure.numbers(f"{what}_before"), figure.numbers(what)
         most = max([*before, 1.0])
         rows = range(len(layers))
-        axes.barh(rows, before, height=0.66, color="none", edgecolor=BEFORE, linewidth=0.8)
         axes.barh(rows, after, height=0.66, color=ACCENT)
+        axes.barh(
+            rows, before, height=0.66, color="none", edgecolor=BEFORE, linewidth=0.8, zorder=3
+        )
         for row, (old, new) in enumerate(zip(before, after, strict=True)):
             told = f"{new:.0f}" if new or old else ""
             axes.text(most * 1.03, row, told, va="center", color=INK if new < old else MUTED)
@@ -213,7 +215,7 @@ def _architecture(canvas: Canvas, figure: Figure) -> None:
         total = f"{figure.facts[what]} of {figure.facts[f'{what}_before']}"
         axes.set_title(f"{title}: {total}", color=MUTED)
     for boundary in range(1, int(max([*figure.numbers("heads_before"), 0.0]))):
-        heads.axvline(boundary, color=PAPER, linewidth=0.9)
+        heads.axvline(boundary, color=PAPER, linewidth=0.9, zorder=2)
     _rows(heads, layers)
     heads.set_ylabel("layer")
     ffn.tick_params(axis="y", length=0)
@@ -318,8 +320,15 @@ def _pareto(canvas: Canvas, figure: Figure) -> None:
     floor = _fact(figure, "floor_score")
     if floor is not None:
         axes.axhline(floor, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-        axes.text(1, floor, "quality floor", ha="right", va="bottom", color=MUTED,
-                  transform=axes.get_yaxis_transform())  # fmt: skip
+        axes.annotate(
+            "quality floor",
+            (1, floor),
+            (0, 3),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            color=MUTED,
+        )
     order = np.argsort(x)
     axes.plot(np.array(x)[order], np.array(y)[order], color=LINE, linewidth=1.2, zorder=1)
     for name, verdict, x_ms, score in zip(names, verdicts, x, y, strict=True):
@@ -334,11 +343,13 @@ def _pareto(canvas: Canvas, figure: Figure) -> None:
             markeredgecolor=ACCENT if pruned else BEFORE,
             markeredgewidth=1.8,
         )
+        if name == figure.facts["chosen"]:
+            axes.plot(x_ms, score, "o", markersize=15, fillstyle="none", markeredgecolor=ACCENT)
         right = x_ms > 0.8 * max(x)
         axes.annotate(
             name,
             (x_ms, score),
-            (-8 if right else 8, -4),
+            (-11 if right else 11, -4),
             textcoords="offset points",
             ha="right" if right else "left",
             va="top",
@@ -393,13 +404,15 @@ def _curves(canvas: Canvas, figure: Figure) -> None:
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_major_formatter(lambda loss, _: f"{loss:g}")
         axes.minorticks_off()
     canvas.axes[0].set_ylabel("expected loss")
 
 
 def _training(canvas: Canvas, figure: Figure) -> None:
-    _size(canvas, 330)
-    above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(1.5, 1))
+    _size(canvas, 350)
+    above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(1.3, 1))
     lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in figure.dicts():
         key = str(row["training"]), str(row["curve"])
@@ -479,7 +492,7 @@ def _verdicts(canvas: Canvas, figure: Figure) -> None:
         axes.text(place, row - 0.18, f"  {outcome}", va="bottom", color=colour)
     _rows(axes, names)
     axes.set_ylim(len(names) - 0.4, -0.8)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("of the budget")
 
 

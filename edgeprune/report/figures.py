@@ -315,7 +315,8 @@ def pareto(reports: Sequence[Report]) -> Figure:
     """Score and 90th percentile of every budget and of the unpruned model."""
     points = {report.budget.text: report for report in reports}
     unpruned = {UNPRUNED: reports[0]}
-    return _pareto(unpruned, points, reports[0].floor * reports[0].before.score)
+    chosen = reports[0].budget.text if len(reports) > 1 else None
+    return _pareto(unpruned, points, reports[0].floor * reports[0].before.score, chosen)
 
 
 def pareto_of_runs(reports: Mapping[str, Report]) -> Figure:
@@ -328,11 +329,14 @@ def pareto_of_runs(reports: Mapping[str, Report]) -> Figure:
         known = [one.before for one in unpruned.values()]
         if report.before not in known:
             unpruned[f"{label.split()[0]} {UNPRUNED}"] = report
-    return _pareto(unpruned, reports, None)
+    return _pareto(unpruned, reports, None, None)
 
 
 def _pareto(
-    unpruned: Mapping[str, Report], pruned: Mapping[str, Report], floor: float | None
+    unpruned: Mapping[str, Report],
+    pruned: Mapping[str, Report],
+    floor: float | None,
+    chosen: str | None,
 ) -> Figure:
     first = next(iter(pruned.values()))
     rows: list[tuple[Cell, ...]] = [
@@ -349,11 +353,11 @@ def _pareto(
         "pareto",
         "Score against latency",
         f"90th percentile and {first.after.metric} on the test rows: {told}.",
-        "Up and to the left is better."
-        + (" The dashed line is the quality floor." if floor is not None else ""),
+        "Up and to the left is better. A filled dot meets its budget and the quality floor."
+        + (" The ringed one is the run's own bundle." if chosen else ""),
         ("model", "p90_ms", "score", "budget_ms", "verdict"),
         tuple(rows),
-        {"metric": first.after.metric, "floor_score": floor},
+        {"metric": first.after.metric, "floor_score": floor, "chosen": chosen},
     )
 
 
