@@ -27,7 +27,9 @@ from edgeprune.units import ms
 WIDTH = 420.0  # of every picture, in its own units: a phone's, so that type is legible on one
 UNITS_PER_INCH = 72.0  # of the SVG backend
 ROW = 19.0  # height of a bar with its room
+GAP = "\u00a0"  # a space that HTML keeps
 LONGEST = 28  # characters of a name in a picture
+LETTER = 6.6  # units that a letter is wide, at most on average
 
 INK, MUTED, LINE, PAPER = "#010101", "#010102", "#010103", "#010104"
 ACCENT, SOFT, BEFORE = "#010105", "#010106", "#010107"
@@ -165,7 +167,9 @@ def _size(canvas: Canvas, height: float) -> None:
 
 def _one(canvas: Canvas, height: float) -> Axes:
     _size(canvas, height)
-    return canvas.subplots()
+    axes: Axes = canvas.subplots()
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    return axes
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
@@ -272,15 +276,15 @@ def _judged(axes: Axes, figure: Figure) -> None:
     assert budget is not None
     if low is not None:
         end = axes.get_xlim()[1] if high is None else high
-        axes.axvspan(max(low, axes.get_xlim()[0]), end, color=ACCENT, alpha=0.14, linewidth=0)
+        axes.axvspan(max(low, axes.get_xlim()[0]), end, color=ACCENT, alpha=0.12, linewidth=0)
     under = observed is None or observed <= budget
     axes.axvline(budget, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
     side = "left" if under else "right"
-    told = f" budget {ms(budget)} "
+    told = f"{GAP}budget {ms(budget)}{GAP}"
     axes.text(budget, 0.995, told, ha=side, color=INK, **top)
     if observed is not None:
         axes.axvline(observed, color=ACCENT, linewidth=1.4)
-        told = f" p{_fact(figure, 'percentile'):g} {ms(observed)} "
+        told = f"{GAP}p{_fact(figure, 'percentile'):g} {ms(observed)}{GAP}"
         other = "right" if under else "left"
         axes.text(observed, 0.995, told, ha=other, color=ACCENT, **top)
 
@@ -305,7 +309,7 @@ def _time(canvas: Canvas, figure: Figure) -> None:
         )
         start = start + values
     for row, total in enumerate(figure.numbers("total_ms")):
-        axes.text(total, row, f"  {ms(total)}", va="center")
+        axes.text(total, row, f"{GAP}{ms(total)}", va="center")
     _rows(axes, names)
     axes.set_xlim(0, 1.22 * float(start.max()))
     axes.set_xlabel("ms, undisturbed")
@@ -345,21 +349,42 @@ def _pareto(canvas: Canvas, figure: Figure) -> None:
         )
         if name == figure.facts["chosen"]:
             axes.plot(x_ms, score, "o", markersize=15, fillstyle="none", markeredgecolor=ACCENT)
-        right = x_ms > 0.8 * max(x)
-        axes.annotate(
-            name,
-            (x_ms, score),
-            (-11 if right else 11, -4),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            va="top",
-        )
     axes.set_xlim(0, 1.08 * max(x))
     low, high = min([*y, *([floor] if floor is not None else [])]), max(y)
     room = max(high - low, 0.02)
     axes.set_ylim(low - 0.28 * room, high + 0.15 * room)
     axes.set_xlabel("p90, ms")
     axes.set_ylabel(f"{_fitting(figure.facts['metric'])}, test")
+    _name_points(canvas, axes, names, list(zip(x, y, strict=True)))
+
+
+def _name_points(
+    canvas: Canvas, axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]
+) -> None:
+    """A name beside each point: to the right where there is room, and never on another name."""
+    canvas.draw_without_rendering()  # where a point is, in units, is known once there is a layout
+    per_unit = canvas.dpi / UNITS_PER_INCH
+    taken: list[tuple[float, float, float]] = []
+    for name, point in zip(names, points, strict=True):
+        x, y = (float(side) / per_unit for side in axes.transData.transform(point))
+        wide, high = LETTER * len(name), 1.2 * float(mpl.rcParams["font.size"])
+        right = x + 11 + wide < WIDTH
+        start = x + 11 if right else x - 11 - wide
+        down = 11.0
+        while any(
+            start < end and start + wide > begin and abs(y - down - middle) < high
+            for begin, end, middle in taken
+        ):
+            down += high
+        taken.append((start, start + wide, y - down))
+        axes.annotate(
+            name,
+            point,
+            (11 if right else -11, -down),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="center",
+        )
 
 
 def _prediction(canvas: Canvas, figure: Figure) -> None:
@@ -372,7 +397,7 @@ def _prediction(canvas: Canvas, figure: Figure) -> None:
               markeredgewidth=1.8, markersize=7, label="predicted")  # fmt: skip
     axes.plot(measured, rows, "o", color=ACCENT, markersize=5, label="measured")
     for row, (before, after) in enumerate(zip(predicted, measured, strict=True)):
-        told = f"   {after / before - 1:+.1%}" if before else ""
+        told = f"{GAP}{GAP}{after / before - 1:+.1%}" if before else ""
         axes.text(max(before, after), row, told, va="center", color=MUTED)
     _rows(axes, names)
     axes.set_xlim(0, 1.2 * max([*predicted, *measured]))
@@ -459,13 +484,12 @@ def _transfer(canvas: Canvas, figure: Figure) -> None:
     for row, (before, after, kept) in enumerate(
         zip(alone, coupled, figure.column("kept"), strict=True)
     ):
-        told = f"   {after - before:+.3f}{'' if kept == 'yes' else ', off'}"
+        told = f"{GAP}{GAP}{after - before:+.3f}{'' if kept == 'yes' else ', off'}"
         axes.text(max(before, after), row, told, va="center", color=MUTED)
     _rows(axes, names)
     low, high = min([*alone, *coupled]), max([*alone, *coupled])
     room = max(high - low, 0.01)
     axes.set_xlim(low - 0.12 * room, high + 0.55 * room)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(f"{_fitting(figure.facts['metric'])}, validation")
     canvas.legend(loc="outside upper left", ncols=2, borderpad=0)
 
@@ -489,7 +513,7 @@ def _verdicts(canvas: Canvas, figure: Figure) -> None:
             axes.hlines(row, start, end, color=colour, linewidth=2)
             axes.plot(observed[row], row, "o", color=colour, markersize=6)
         place = max(observed[row], 1.0) if np.isfinite(observed[row]) else 1.0
-        axes.text(place, row - 0.18, f"  {outcome}", va="bottom", color=colour)
+        axes.text(place, row - 0.18, f"{GAP}{outcome}", va="bottom", color=colour)
     _rows(axes, names)
     axes.set_ylim(len(names) - 0.4, -0.8)
     axes.xaxis.set_major_formatter(PercentFormatter(1))

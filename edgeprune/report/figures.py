@@ -216,14 +216,14 @@ def distribution(one: Evidence) -> Figure:
     end_ms = max(float(np.quantile(samples, SHOWN)), verdict.observed_ms or 0.0)
     counts, edges = np.histogram(samples, bins=BINS, range=(float(samples.min()), end_ms))
     beyond = int((samples > end_ms).sum())
-    slowest = f" {beyond} slower ones are not shown, the slowest {ms(samples.max())}."
+    slowest = f" Slower than is shown: {beyond}, the slowest {ms(samples.max())}."
     return Figure(
         f"latency-{slug(one.report.budget.text)}",
         "distribution",
         "Latency of the compressed model",
         f"{verdict.n} inferences. {_judged(one.report)}",
-        "Each bar counts inferences. The band is the interval of the percentile: where it ends "
-        f"before the budget, the budget is met.{slowest if beyond else ''}",
+        "Each bar counts inferences. The band is the interval of the percentile; it has no end "
+        f"where the samples do not bound it.{slowest if beyond else ''}",
         ("from_ms", "to_ms", "inferences"),
         tuple(
             (float(low), float(high), int(count))

@@ -8,15 +8,16 @@ SVG; there is no script.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import InputError, ResourceError, TargetError
 from edgeprune.report.figures import Figures, comparison_figures, run_figures, write_figures
 from edgeprune.report.folder import publish, read_reports
-from edgeprune.report.markdown import transfer_line
 from edgeprune.report.report import Report
 
 PAGE = "report.html"  # in the run folder, unless another file is named
@@ -88,13 +89,14 @@ def to_html(runs: Sequence[Told]) -> str:
             first=reports[0],
             figures=figures,
             environment=_flat(reports[0].environment),
-            transfers=dict.fromkeys(transfer_line(report) for report in reports),
+            command=_lines(reports[0].command),
             seconds=_merged([report.seconds for report in reports]),
             cached={stage for report in reports for stage in report.cached},
             stage_keys=_merged([report.stages for report in reports]),
         )
     return engine.get_template("comparison.html").render(
         runs=runs,
+        commands={run.label: _lines(run.reports[0].command) for run in runs},
         labelled=_labelled(runs),
         figures=figures,
         recipes=_differences({run.label: run.reports[0].recipe for run in runs}),
@@ -119,6 +121,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{name}"] = "" if value is None else str(value)
     return found
+
+
+def _lines(command: str) -> str:
+    """The same command, an option a line."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    starts = [0, *(at for at, word in enumerate(words) if word.startswith("--")), len(words)]
+    return " \\\n    ".join(shlex.join(words[start:end]) for start, end in pairwise(starts))
 
 
 def _letter(at: int) -> str:

@@ -56,7 +56,7 @@ def typeset(draw: Callable[[Figure], str]) -> Environment:
         "duration": duration,
         "slug": slug,
         "cell": _cell,
-        "less": lambda pair: f"{pair[1] / pair[0] - 1:+.0%}" if pair[0] else "",
+        "less": lambda pair: f"{pair[1] / pair[0] - 1:+.0%}".replace("-", "−") if pair[0] else "",  # noqa: RUF001
     }
     return engine
 
