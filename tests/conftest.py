@@ -204,7 +204,7 @@ def _run(folder: Path, budgets: tuple[str, ...], changes: dict[str, Any]) -> Pat
     reports = []
     for budget, latency in latencies.items():
         limit = Budget(ms=1.02 * latency.p90_ms)
-        parts = {
+        parts: dict[str, Any] = {
             "verdict": Judgement.model_validate(judge(latency, limit, target="ort").to_dict()),
             "after": _figures(
                 score=0.8, p50_ms=latency.p50_ms, p90_ms=latency.p90_ms, size_mb=9.5, size=2_400_000

@@ -48,7 +48,7 @@ VARIABLES = {
 }
 OUTCOMES = {"met": MET, "missed": MISSED, "inconclusive": INCONCLUSIVE}
 
-STYLE: Mapping[str, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: found, selected, set in the page's type
     "svg.hashsalt": "edgeprune",
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
@@ -272,7 +272,7 @@ def _judged(axes: Axes, figure: Figure) -> None:
     """The budget as a line, the percentile as another, its interval as a band."""
     budget, observed = _fact(figure, "budget_ms"), _fact(figure, "observed_ms")
     low, high = _fact(figure, "interval_low_ms"), _fact(figure, "interval_high_ms")
-    top = {"transform": axes.get_xaxis_transform(), "va": "top"}
+    top: Any = {"transform": axes.get_xaxis_transform(), "va": "top"}
     assert budget is not None
     if low is not None:
         end = axes.get_xlim()[1] if high is None else high
@@ -409,14 +409,14 @@ def _curves(canvas: Canvas, figure: Figure) -> None:
     _size(canvas, 290)
     rows = figure.dicts()
     kinds = {"attention": "attention heads kept", "ffn": "FFN units kept"}
-    last = max(int(row["layer"] or 0) for row in rows)
+    last = max(row["layer"] for row in rows)
     for axes, (kind, label) in zip(canvas.subplots(1, 2, sharey=True), kinds.items(), strict=True):
         axes.grid(True, axis="y")
         axes.set_yscale("log")
         for layer in range(1, last + 1):
             mine = [row for row in rows if (row["sub_layer"], row["layer"]) == (kind, layer)]
             # The dense sub-layer loses nothing, which no logarithm can show.
-            points = [row for row in mine if float(row["expected_loss"] or 0) > 0]
+            points = [row for row in mine if row["expected_loss"] > 0]
             strength = 0.25 + 0.75 * (layer - 1) / max(last - 1, 1)
             width, loss = (
                 [float(row[key] or 0) for row in points] for key in ("width", "expected_loss")
@@ -424,8 +424,7 @@ def _curves(canvas: Canvas, figure: Figure) -> None:
             axes.plot(width, loss, color=ACCENT, alpha=strength, linewidth=1.4)
             for row in points:
                 if row["chosen"]:
-                    axes.plot(float(row["width"] or 0), float(row["expected_loss"] or 0), "o",
-                              color=INK, markersize=4)  # fmt: skip
+                    axes.plot(row["width"], row["expected_loss"], "o", color=INK, markersize=4)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -441,13 +440,12 @@ def _training(canvas: Canvas, figure: Figure) -> None:
     lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in figure.dicts():
         key = str(row["training"]), str(row["curve"])
-        lines.setdefault(key, []).append((float(row["step"] or 0), float(row["value"] or 0)))
+        lines.setdefault(key, []).append((row["step"], row["value"]))
     for (training, curve), points in lines.items():
         colour = BEFORE if training == "alone" else ACCENT
         how = "alone" if training == "alone" else "with auxiliary"
         if curve == "validation score":
-            steps, values = zip(*points, strict=True)
-            below.plot(steps, values, "o-", color=colour, markersize=4, linewidth=1.2)
+            below.plot(*zip(*points, strict=True), "o-", color=colour, markersize=4, linewidth=1.2)
             continue
         steps, values = _smooth(points)
         task = curve.removeprefix("loss, ")

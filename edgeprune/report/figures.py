@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from edgeprune.units import ms
 FORMAT = "edgeprune-figure/1"
 
 Cell = str | int | float | None
+Row = tuple[Any, ...]  # of cells
 Kind = Literal[
     "architecture",
     "distribution",
@@ -62,7 +63,7 @@ class Figure:
     says: str
     reading: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[Row, ...]
     facts: Mapping[str, Cell] = field(default_factory=dict)
 
     def column(self, name: str) -> list[Cell]:
@@ -73,7 +74,7 @@ class Figure:
         """A column of numbers; None is not a number."""
         return [float("nan") if cell is None else float(cell) for cell in self.column(name)]
 
-    def dicts(self) -> list[dict[str, Cell]]:
+    def dicts(self) -> list[dict[str, Any]]:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
     def to_csv(self) -> str:
@@ -247,7 +248,7 @@ def launches(one: Evidence) -> Figure:
         "launches",
         "Latency by launch",
         f"{len(rows)} launches, each a fresh process. Their medians lie from "
-        f"{ms(min(float(row[4]) for row in rows))} to {ms(max(float(row[4]) for row in rows))}.",
+        f"{ms(min(row[4] for row in rows))} to {ms(max(row[4] for row in rows))}.",
         "Each row is a launch: a dot at the median, a tick at the 90th percentile, a thick bar "
         "over the middle half, a thin one from the 5th to the 95th percentile.",
         ("launch", "inferences", *(f"p{q}_ms" for q in QUANTILES), "over_budget"),
@@ -298,7 +299,7 @@ def training(one: Evidence, stage: str, title: str, name: str) -> Figure | None:
     )
 
 
-def _training_rows(how: str, told: Training) -> Iterable[tuple[Cell, ...]]:
+def _training_rows(how: str, told: Training) -> Iterable[Row]:
     for head, losses in told.losses.items():
         yield from ((how, f"loss, {TASKS.get(head, head)}", *point) for point in losses.items())
     yield from ((how, "validation score", *point) for point in told.scores.items())
@@ -339,7 +340,7 @@ def _pareto(
     chosen: str | None,
 ) -> Figure:
     first = next(iter(pruned.values()))
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[Row] = [
         (name, report.before.p90_ms, report.before.score, None, "")
         for name, report in unpruned.items()
     ]
@@ -347,7 +348,7 @@ def _pareto(
         (name, report.after.p90_ms, report.after.score, report.budget.ms, answer(report))
         for name, report in pruned.items()
     ]
-    told = "; ".join(f"{row[0]} {ms(float(row[1] or 0))}, {row[2]:.3f}" for row in rows)
+    told = "; ".join(f"{row[0]} {ms(row[1])}, {row[2]:.3f}" for row in rows)
     return Figure(
         "pareto",
         "pareto",
@@ -374,11 +375,11 @@ def time_of_runs(reports: Mapping[str, Report]) -> Figure:
 
 
 def _time(models: Mapping[str, tuple[Report, bool]]) -> Figure:
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for name, (report, before) in models.items():
         parts = _parts_ms(report, before=before)
         rows.append((name, *parts, sum(parts)))
-    told = "; ".join(f"{row[0]} {ms(float(row[4] or 0))}" for row in rows)
+    told = "; ".join(f"{row[0]} {ms(row[4])}" for row in rows)
     return Figure(
         "time",
         "time",
@@ -414,7 +415,7 @@ def latency_table(report: Report) -> LatencyTable:
 
 def prediction(everything: Sequence[Evidence]) -> Figure:
     """What the latency table foresaw of each model, and what it took."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     first = everything[0]
     table = latency_table(first.report)
     try:
@@ -431,7 +432,9 @@ def prediction(everything: Sequence[Evidence]) -> Figure:
             rows.append((f"{text} shipped", plan.predicted_ms, one.timed(one.kept).undisturbed_ms))
         except LeftOut:
             continue
-    apart = [abs(float(row[2] or 0) / float(row[1] or 1) - 1) for row in rows]
+    apart = [abs(row[2] / row[1] - 1) for row in rows if row[1]]
+    if not apart:
+        raise LeftOut("nothing was predicted")
     return Figure(
         "prediction",
         "prediction",
@@ -450,7 +453,7 @@ def curves(one: Evidence) -> Figure:
     """Expected loss of every sub-layer by the width that stays; the plan's width is marked."""
     errors = one.errors()
     layers = one.report.plan.layers
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for kind, chosen in (
         ("attention", [layer.heads for layer in layers]),
         ("ffn", [layer.ffn for layer in layers]),
