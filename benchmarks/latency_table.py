@@ -1,4 +1,4 @@
-"""Does the latency table predict whole models? 20 random architectures, predicted and measured.
+"""Does the latency table predict whole models? 20 random plans, predicted and measured.
 
     python benchmarks/latency_table.py [--model demo] [--target ort] [--plans 20]
 
@@ -17,8 +17,9 @@ import numpy as np
 
 from edgeprune.demo import write_demo
 from edgeprune.inputs import read_inputs
-from edgeprune.measure.profile import profile
+from edgeprune.measure.profile import GLANCE, profile
 from edgeprune.progress import SILENT
+from edgeprune.prune.importance import ffn_grid
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
 from edgeprune.run import open_run
@@ -30,14 +31,15 @@ RESULT = Path(__file__).parent / "results" / "latency_table.json"
 
 
 def random_shapes(dense: Shape, count: int, seed: int = 1) -> list[Shape]:
-    """Architectures of every size: a share is drawn for each, then widths around it."""
+    """Plans of every size: a share is drawn for each, then widths around it that plans can have."""
     random = np.random.default_rng(seed)
     shapes = []
     for share in np.linspace(0.1, 0.9, count):
         layers = []
         for old in dense.layers:
             heads, ffn = np.clip(random.normal(share, 0.3, 2), 0, 1)
-            layers.append(LayerShape(round(heads * old.heads), round(ffn * old.ffn)))
+            width = min(ffn_grid(old.ffn), key=lambda w: abs(w - ffn * old.ffn))
+            layers.append(LayerShape(round(heads * old.heads), width))
         shapes.append(dense.with_layers(layers))
     return shapes
 
@@ -61,7 +63,7 @@ def main() -> None:
         shapes = random_shapes(dense, asked.plans)
         files = {str(i): write(shape.layers) for i, shape in enumerate(shapes)}
         files |= {"dense": write(dense.layers)}
-        taken = profile(files, materials.target, materials.settings("rapid"))
+        taken = profile(files, materials.target, materials.settings(GLANCE))
     rows = []
     for i, shape in enumerate(shapes):
         predicted, measured = timing.table.predict(shape), taken[str(i)].undisturbed_ms

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         TargetError,
         Unreachable,
     )
-    from edgeprune.gate import check, profile
+    from edgeprune.gate.check import Checked, check, profile
+    from edgeprune.gate.compare import Comparison, compare
     from edgeprune.latency import Budget, Latency, LatencyTable
     from edgeprune.measure.profile import Profile
     from edgeprune.measure.verdict import Verdict
@@ -49,6 +50,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __all__ = [
     "Budget",
     "BudgetError",
+    "Checked",
+    "Comparison",
     "DataError",
     "Diverged",
     "EdgepruneError",
@@ -72,6 +75,7 @@ __all__ = [
     "Unreachable",
     "Verdict",
     "check",
+    "compare",
     "compress",
     "compress_all",
     "dry_run",
@@ -82,7 +86,8 @@ __all__ = [
 _ROOMS = {
     "edgeprune.compression": ("compress", "compress_all", "dry_run"),
     "edgeprune.encoder": ("load",),
-    "edgeprune.gate": ("check", "profile"),
+    "edgeprune.gate.check": ("Checked", "check", "profile"),
+    "edgeprune.gate.compare": ("Comparison", "compare"),
     "edgeprune.latency": ("Budget", "Latency", "LatencyTable"),
     "edgeprune.measure.profile": ("Profile",),
     "edgeprune.measure.verdict": ("Verdict",),

@@ -13,7 +13,6 @@ from typing import cast
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
-from edgeprune.measure.verdict import judge
 from edgeprune.progress import Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
@@ -65,7 +64,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
             student = recover_student(run, materials, teacher, sensitivity, planned, budget)
             exported = export_student(run, materials, student, budget)
             students[str(budget)] = (planned, student, exported)
-        files = [one for _, _, exported in students.values() for one in exported]
+        files = [(one, budget) for budget in recipe.budgets for one in students[str(budget)][2]]
         measured = measure_models(run, materials, dense, files)
         reports = []
         for budget in recipe.budgets:
@@ -150,6 +149,7 @@ def ship(run: Run, materials: Materials, budget: Budget, made: Made) -> None:
     """Put the bundle into its budget's folder, and the student's weights beside it."""
     folder = budget_folder(run.folder, str(budget))
     config = made.student.model.encoder.config.to_dict()
+    question = made.measured.question(made.kept)
     ours = made.student.stage.read("config.json")
     config |= {key: ours[key] for key in ("id2label", "label2id", "problem_type")}
     facts = {
@@ -161,6 +161,7 @@ def ship(run: Run, materials: Materials, budget: Budget, made: Made) -> None:
         "batch": materials.recipe.batch,
         "sequence": materials.recipe.sequence,
         "runs": materials.recipe.run_plan,
+        "budget": {"ms": question.budget_ms, "percentile": question.percentile},
         "shape": made.planned.plan.shape.to_dict(),
         "target": materials.target.name,
     }
@@ -183,9 +184,8 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     """The report of one budget."""
     recipe = materials.recipe
     before, after = made.measured.of(made.dense), made.measured.of(made.kept)
-    limit = budget.resolve(before.latency)
-    target = f"{after.target} (proxy)" if after.proxy else after.target
-    verdict = judge(after.latency, limit, target=target, doubts=after.doubts)
+    question = made.measured.question(made.kept)
+    verdict = question.answer(after)
     before_score, after_score = made.dense.test_score, made.kept.test_score
     ratio = after_score / before_score if before_score > 0 else None
     shape, last = materials.encoder.shape, made.planned.rounds[-1]
@@ -194,7 +194,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     return Report(
         schema=FORMAT,
         verdict=Judgement.model_validate(verdict.to_dict()),
-        budget=Limit(text=str(budget), ms=cast(float, limit.ms), percentile=limit.percentile),
+        budget=Limit(text=str(budget), ms=question.budget_ms, percentile=question.percentile),
         before=_figures(materials.task, made.dense, before),
         after=_figures(materials.task, made.kept, after),
         score_ratio=ratio,

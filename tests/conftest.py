@@ -111,7 +111,9 @@ def _report(
                 "exceeded": 41,
                 "launches": 10,
                 "target": "ort",
-                "rule": "plain",
+                "look": 1,
+                "looks": 3,
+                "targets": 1,
                 "exit_code": {"met": 0, "missed": 1, "inconclusive": 3}[outcome],
                 "line": f"{outcome}  ort  p90 16.1 ms [15.9, 16.3] at 99 % < budget 16.4 ms",
             }

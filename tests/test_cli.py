@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgeprune
 from edgeprune.errors import InputError, TargetError
-from edgeprune.gate import Conditions, Subject
+from edgeprune.gate.subject import Conditions, Subject
 from edgeprune.progress import Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import write_reports
@@ -35,6 +35,8 @@ from edgeprune_cli.app import main
 
 MakeReport = Callable[..., Report]
 Captured = pytest.CaptureFixture[str]
+jsonschema = pytest.importorskip("jsonschema")
+DOCS = Path(__file__).parent.parent / "docs"
 NULL_MS = 2.64  # what the null target says of `model`: 512 x 512 weights, 128 tokens
 
 targets_installed = pytest.mark.skipif(
@@ -71,7 +73,8 @@ def run(tmp_path: Path, model: Path, make_report: MakeReport) -> Path:
     (tmp_path / "tokenizer").mkdir()
     bundle = folder / "budgets" / "50pct" / "bundle"
     measured = {"target": "null", "runs": "rapid", "sequence": 32, "threads": 2, "batch": 1}
-    write_bundle(bundle, model, tmp_path / "tokenizer", {}, measured)
+    facts = {**measured, "budget": {"ms": 16.4, "percentile": 90}}
+    write_bundle(bundle, model, tmp_path / "tokenizer", {}, facts)
     write_reports(folder, [make_report(recipe={"budget": ["50%"], **measured})])
     return folder
 
@@ -287,7 +290,7 @@ def test_a_usage_error_is_one_line_that_exits_2(
         (["check", "nowhere", "--budget", "0ms"], "above zero"),
         (["check", "nowhere"], '--budget "12ms"'),
         (["profile", "nowhere", "--threads", "0"], "at least 1"),
-        (["profile", "nowhere", "--runs", "many"], "rapid, quick, standard, thorough"),
+        (["profile", "nowhere", "--runs", "many"], "rapid, quick, standard, mlperf"),
         (["profile", "."], "holds neither"),
     ],
 )
@@ -412,10 +415,13 @@ def test_check_tells_programs_all_it_knows_on_stdout(model: Path, capsys: Captur
     captured = capsys.readouterr()
     assert captured.err == ""
     told = json.loads(captured.out)
-    assert told["verdict"]["outcome"] == "met"
-    assert told["verdict"]["budget_ms"] == 5
-    assert told["profile"]["proxy"] is True
-    assert sum(len(launch) for launch in told["profile"]["latency"]) == told["verdict"]["n"]
+    assert (told["outcome"], told["exit_code"]) == ("met", 0)
+    [one] = told["targets"]
+    assert one["verdict"]["budget_ms"] == 5
+    assert one["profile"]["proxy"] is True
+    assert sum(len(launch) for launch in one["profile"]["latency"]) == one["verdict"]["n"]
+    schema = json.loads((DOCS / "check.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(told, schema, jsonschema.Draft202012Validator)
 
 
 @targets_installed
@@ -427,7 +433,7 @@ def test_profile_measures_and_keeps_every_sample(
     assert main([*words, "--samples", str(samples)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["p50_ms"] == pytest.approx(NULL_MS, rel=0.02)
-    rows = [json.loads(line) for line in gzip.decompress(samples.read_bytes()).splitlines()]
+    _, *rows = [json.loads(line) for line in gzip.decompress(samples.read_bytes()).splitlines()]
     assert [row["samples_ms"] for row in rows] == told["latency"]
 
 
@@ -437,7 +443,7 @@ def test_profile_tells_people_on_stderr(model: Path, capsys: Captured) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "null (proxy)" in captured.err
-    assert "66 in 3 launches" in captured.err
+    assert "in 5 launches" in captured.err
 
 
 @targets_installed
@@ -468,7 +474,7 @@ def test_a_misspelt_target_is_told_its_like(model: Path, capsys: Captured) -> No
 @targets_installed
 def test_being_terminated_exits_143(model: Path) -> None:
     command = [sys.executable, "-m", "edgeprune_cli", "profile", str(model)]
-    command += ["--target", "null", "--runs", "thorough"]
+    command += ["--target", "null", "--runs", "mlperf"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr
         assert "measuring on null" in child.stderr.readline()

@@ -15,6 +15,8 @@ from edgeprune import errors
 PUBLIC = [
     "Budget",
     "BudgetError",
+    "Checked",
+    "Comparison",
     "DataError",
     "Diverged",
     "EdgepruneError",
@@ -38,6 +40,7 @@ PUBLIC = [
     "Unreachable",
     "Verdict",
     "check",
+    "compare",
     "compress",
     "compress_all",
     "dry_run",

@@ -45,6 +45,7 @@ app.add_typer(targets_app, name="targets")
 
 WHAT, DATA, METHOD = "What", "Data", "Method"
 PRECISION, MEASURING, THIS_CALL = "Precision and quality", "Measuring", "This call"
+DEMANDS, OUTPUTS = "Demands", "Outputs"
 
 
 def _option(help: str, panel: str, default: object = None, choices: str = "") -> Any:
@@ -74,7 +75,7 @@ Runs = Annotated[
         "How many launches and inferences a measurement takes.",
         MEASURING,
         "standard",
-        choices="rapid, quick, standard, thorough",
+        choices="rapid, quick, standard, mlperf",
     ),
 ]
 Json = Annotated[bool, _flag("--json", "Print the result as JSON on stdout.")]
@@ -221,7 +222,7 @@ def compress(
             "else standard.",
             MEASURING,
             "auto",
-            choices="auto, rapid, quick, standard, thorough",
+            choices="auto, rapid, quick, standard, mlperf",
         ),
     ] = None,
     seed: Annotated[
@@ -336,12 +337,14 @@ def profile(
     edgeprune profile runs/mrpc
     edgeprune profile model.onnx --target ort --sequence 64 --runs quick
     """
-    from edgeprune.gate import measured
+    from edgeprune.measure.samples import Sampled, write_samples
 
+    keys = ("target", "threads", "batch", "sequence", "runs")
     with show.progress(quiet=quiet) as progress:
-        result = measured(path, context.params, progress)
+        asked = {key: context.params[key] for key in keys}
+        result = edgeprune.profile(path, **asked, progress=progress)
     if samples is not None:
-        result.write_samples(samples)
+        write_samples(samples, [Sampled(result)])
     if json:
         show.out(show.profile_json(result))
     elif not quiet:
@@ -355,36 +358,182 @@ def check(
     path: Subject,
     budget: Annotated[
         str | None,
-        typer.Option(
-            help='"12ms", "12 ms@p95", or "50%" of the run\'s unpruned model. Default: the run\'s.'
+        _option(
+            '"12ms", "12 ms@p95", or "50%" of the run\'s unpruned model.', DEMANDS, "the run's"
         ),
     ] = None,
-    target: Target = None,
+    percentile: Annotated[
+        float | None, _option("Percent of inferences that must be within the budget.", DEMANDS, 90)
+    ] = None,
+    confidence: Annotated[
+        float | None, _option("Percent; a wrong answer is so unlikely, each way.", DEMANDS, 99)
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        _option("A runtime, or runtime@device; several must all meet it.", DEMANDS, "the run's"),
+    ] = None,
+    score_floor: Annotated[
+        float | None, _option("Least score of the exported file on its test rows.", DEMANDS)
+    ] = None,
+    size: Annotated[str | None, _option('Largest model file, as "30MB".', DEMANDS)] = None,
+    parameters: Annotated[int | None, _option("Most parameters.", DEMANDS)] = None,
+    multiply_adds: Annotated[
+        int | None, _option("Most multiply-adds of an inference.", DEMANDS)
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        _option("The JSON of an earlier check: nothing countable may have grown.", DEMANDS),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option("File with these demands as its [check] table.", DEMANDS, "./edgeprune.toml"),
+    ] = None,
+    inconclusive: Annotated[
+        str | None,
+        _option("What that does to the exit code.", DEMANDS, "fail", choices="fail, warn, pass"),
+    ] = None,
+    looks: Annotated[
+        int | None, _option("How often data are doubled to decide, 1 to 3.", MEASURING, 3)
+    ] = None,
+    attempt: Annotated[
+        int, _flag("--attempt", "How often this CI job was started: a retry is a further look.")
+    ] = 1,
     threads: Threads = None,
     batch: Batch = None,
     sequence: Tokens = None,
     runs: Runs = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Write every sample here (.jsonl.gz).", rich_help_panel=OUTPUTS),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write JUnit XML here.", rich_help_panel=OUTPUTS)
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="Append Markdown here.", rich_help_panel=OUTPUTS)
+    ] = None,
+    openmetrics: Annotated[
+        Path | None, typer.Option(help="Write OpenMetrics here.", rich_help_panel=OUTPUTS)
+    ] = None,
+    annotations: Annotated[
+        str | None,
+        typer.Option(help="Print workflow commands on stdout: github.", rich_help_panel=OUTPUTS),
+    ] = None,
+    self_test: Annotated[
+        bool, _flag("--self-test", "Prove that the gate can say missed and met, with this model.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Measure a model and judge it against a budget: the exit code is the verdict.
 
-    0 met, 1 missed, 3 inconclusive. A run or its bundle is measured as its recipe says.
+    0 met, 1 missed, 3 inconclusive. What cannot flake is checked first: hashes, size, counts. A
+    run or its bundle is measured as its recipe says.
 
     \b
     edgeprune check runs/mrpc
     edgeprune check runs/mrpc/bundle --budget "12 ms@p95" --json > verdict.json
+    edgeprune check bundle --size 30MB --score-floor 0.85 --junit check.xml
     """
-    from edgeprune.gate import checked
+    from edgeprune.gate import outputs
+    from edgeprune.gate.check import prove
+    from edgeprune.gate.demands import Demands
+    from edgeprune.measure.samples import write_samples
 
+    if annotations not in (None, "github"):
+        raise InputError(f"--annotations {annotations}", why="unknown", remedy="write github")
+    if self_test:
+        with show.progress(quiet=quiet) as progress:
+            proof = prove(path, target=target[0] if target else None, progress=progress)
+        show.err(proof.text)
+        return proof.exit_code
+    options = {key: context.params[key] for key in Demands.model_fields}
     with show.progress(quiet=quiet) as progress:
-        result = checked(path, budget, context.params, progress)
+        found = edgeprune.check(path, config=config, attempt=attempt, progress=progress, **options)
+    if samples is not None:
+        write_samples(samples, found.targets)
+    if junit is not None:
+        outputs.write(junit, outputs.to_junit(found))
+    if summary is not None:
+        outputs.write(summary, outputs.to_summary(found), append=True)
+    if openmetrics is not None:
+        outputs.write(openmetrics, outputs.to_openmetrics(found))
+    for line in outputs.to_annotations(found) if annotations else []:
+        (show.err if json else show.out)(line)
     if json:
-        show.out(show.as_json(result.to_dict()))
+        show.out(show.as_json(found.to_dict()))
     elif not quiet:
-        show.err(result.verdict.line(), show.COLOURS.get(result.verdict.outcome))
-    return result.verdict.exit_code
+        show.checked(found)
+    return found.exit_code
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="What it was: a run, bundle or file.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What it is now.")],
+    target: Target = None,
+    blocks: Annotated[
+        int | None, _option("How often each is launched, in turn; at least 20.", MEASURING, 20)
+    ] = None,
+    delta: Annotated[
+        float | None, _option("By what share B may be slower than A.", DEMANDS, 0.03)
+    ] = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    sequence: Tokens = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Measure two models in turn on one device, and judge whether B is slower than A.
+
+    0 fine, 1 slower, 3 inconclusive.
+
+    \b
+    edgeprune compare old/bundle new/bundle
+    edgeprune compare runs/a runs/b --delta 0.05 --blocks 40
+    """
+    given = {"blocks": blocks, "delta": delta, "target": target, "threads": threads}
+    given |= {"batch": batch, "sequence": sequence}
+    asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    with show.progress(quiet=quiet) as progress:
+        found = edgeprune.compare(a, b, **asked, progress=progress)
+    if json:
+        show.out(show.as_json(found.to_dict()))
+    elif not quiet:
+        show.err(found.line(), show.COLOURS.get(found.finding))
+    return found.exit_code
+
+
+@app.command()
+def verdict(
+    samples: Annotated[Path, typer.Argument(metavar="SAMPLES", help="A .jsonl.gz of samples.")],
+    budget: Annotated[
+        str | None, _option('Another budget than was asked: "12 ms@p95".', DEMANDS)
+    ] = None,
+    confidence: Annotated[float | None, _option("Another confidence, in percent.", DEMANDS)] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Recompute a verdict from its samples, to the letter; the exit code is the verdict.
+
+    Exits 6 where the file holds another verdict than its samples give.
+
+    \b
+    edgeprune verdict samples.jsonl.gz
+    edgeprune verdict samples.jsonl.gz --budget 10ms
+    """
+    from edgeprune.gate.replay import replay
+    from edgeprune.measure.verdict import EXIT_CODES, together
+
+    verdicts = replay(samples, budget, confidence)
+    if json:
+        show.out(show.as_json([one.to_dict() for one in verdicts]))
+    else:
+        for one in verdicts:
+            show.err(one.line(), show.COLOURS.get(one.outcome))
+    return EXIT_CODES[together(one.outcome for one in verdicts)]
 
 
 @app.command()

@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from edgeprune.gate.check import Checked
     from edgeprune.measure.profile import Profile
     from edgeprune.measure.target import Listed
     from edgeprune.progress import Progress
     from edgeprune.report.report import Report
 
 SECONDS_BETWEEN_LINES = 10.0
-COLOURS = {"met": typer.colors.GREEN, "missed": typer.colors.RED}
+COLOURS = {
+    "met": typer.colors.GREEN,
+    "fine": typer.colors.GREEN,
+    "missed": typer.colors.RED,
+    "slower": typer.colors.RED,
+}
 
 
 def out(text: str) -> None:
@@ -113,6 +119,17 @@ def profile(result: Profile) -> str:
         f"{result.latency.samples_ms.size} in {len(result.latency.launches_ms)} launches",
     )
     return "\n".join([table(head, [row]), *result.notes])
+
+
+def checked(found: Checked) -> None:
+    """Every gate that failed and every verdict, a line each, and what would decide an open one."""
+    for line in found.lines():
+        err(line, COLOURS.get(line.split(maxsplit=1)[0]))
+    for one in found.targets:
+        if one.verdict["more"]:
+            err(f"  it would take {one.verdict['more']}")
+    if found.outcome == "inconclusive" and found.demands.inconclusive != "fail":
+        err(f"  inconclusive is let through, as --inconclusive {found.demands.inconclusive} asks")
 
 
 def profile_json(result: Profile) -> str:

@@ -53,7 +53,9 @@ class Judgement(_Part):
     launches: int
     more: str = Field(default="", description="What would decide an inconclusive verdict.")
     target: str
-    rule: str = Field(description="How the outcome was reached.")
+    look: int = Field(description="The number of this look at growing data.")
+    looks: int = Field(description="Looks that there may be; each has its part of the error.")
+    targets: int = Field(description="Targets that are judged together.")
     exit_code: int
     line: str = Field(description="All of it in one line.")
 
