@@ -14,6 +14,7 @@ from edgeprune.report.folder import BUDGETS, slug
 from edgeprune.report.report import Report
 
 KEY_LENGTH = 12  # of a stage's key, in the name of its folder
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading it may raise
 Errors = Mapping[str, Mapping[int, Mapping[int, float]]]  # "attention" or "ffn" -> layer -> width
 
 
@@ -143,9 +144,10 @@ def _training(told: Mapping[str, Any]) -> Training:
 @contextmanager
 def _reading(what: str, *also: type[Exception]) -> Iterator[None]:
     """What a file may hold instead of what it should becomes LeftOut."""
+    broken: tuple[type[Exception], ...] = (*BROKEN, *also)
     try:
         yield
     except FileNotFoundError:
         raise LeftOut(f"the run folder does not hold {what}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, *also) as error:
+    except broken as error:
         raise LeftOut(f"the run folder holds {what} in another form") from error

@@ -42,6 +42,28 @@ Kind = Literal[
     "verdicts",
 ]
 
+READING: Mapping[Kind, str] = {
+    "architecture": "Each row is a layer, the first on top. Filled is what was kept, outlined what "
+    "was there. Both sides are to scale.",
+    "distribution": "Each bar counts inferences. The band is the interval of the percentile; it "
+    "has no end where the samples do not bound it.",
+    "launches": "Each row is a launch: a dot at the median, a tick at the 90th percentile, a thick "
+    "bar over the middle half, a thin one from the 5th to the 95th percentile.",
+    "training": "Above the loss, averaged over neighbouring steps; below the score on validation "
+    "at each checkpoint. The best checkpoint is kept. Losses of different tasks do not compare.",
+    "pareto": "Up and to the left is better. A filled dot meets its budget and the quality floor.",
+    "time": "By the latency table, which knows what each sub-layer costs by its width. The rest is "
+    "what no pruning of layers reaches: embeddings, pooling, the head and the call itself.",
+    "prediction": "Undisturbed milliseconds: a ring where the latency table put the model, a dot "
+    "where it was measured.",
+    "curves": "What it costs to keep fewer heads or FFN units, the rest refitted; logarithmic. A "
+    "line for each layer, from the first (pale) to the last (strong).",
+    "transfer": "A ring without the auxiliary task, a dot with it, on the validation rows. Where "
+    "it does not help it is switched off.",
+    "verdicts": "The measured percentile as a share of its budget, with its interval. Left of "
+    "100 % is within the budget.",
+}
+
 BINS = 48
 SHOWN = 0.995  # of the inferences are in the picture of their distribution, the slowest are told
 QUANTILES = (5, 25, 50, 75, 90, 95)
@@ -53,18 +75,23 @@ TASKS = {"target": "target task", "auxiliary": "auxiliary task"}
 class Figure:
     """A table with a title; `facts` hold what belongs to no row, as a budget.
 
-    `says` is what it shows in a sentence or two, for who cannot see the picture; `reading` how the
-    picture is to be read.
+    `says` is what it shows in a sentence or two, for who cannot see the picture; `note` what a
+    reader of this one must know beside how its kind is read.
     """
 
     name: str
     kind: Kind
     title: str
     says: str
-    reading: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     facts: Mapping[str, Cell] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def reading(self) -> str:
+        """How the picture is to be read."""
+        return f"{READING[self.kind]} {self.note}".rstrip()
 
     def column(self, name: str) -> list[Cell]:
         at = self.columns.index(name)
@@ -188,19 +215,17 @@ def architecture(report: Report) -> Figure:
     heads, heads_before = _total(layers, "heads")
     ffn, ffn_before = _total(layers, "ffn")
     return Figure(
-        f"architecture-{slug(report.budget.text)}",
-        "architecture",
-        "What was removed",
-        f"{heads} of {heads_before} attention heads and {ffn} of {ffn_before} FFN units are kept "
-        f"in {len(layers)} layers.",
-        "Each row is a layer, the first on top. Filled is what was kept, outlined what was there. "
-        "Both sides are to scale.",
-        ("layer", "heads_before", "heads", "ffn_before", "ffn"),
-        tuple(
+        name=f"architecture-{slug(report.budget.text)}",
+        kind="architecture",
+        title="What was removed",
+        says=f"{heads} of {heads_before} attention heads and {ffn} of {ffn_before} FFN units "
+        f"are kept in {len(layers)} layers.",
+        columns=("layer", "heads_before", "heads", "ffn_before", "ffn"),
+        rows=tuple(
             (number, row.heads_before, row.heads, row.ffn_before, row.ffn)
             for number, row in enumerate(layers, start=1)
         ),
-        {"heads": heads, "heads_before": heads_before, "ffn": ffn, "ffn_before": ffn_before},
+        facts={"heads": heads, "heads_before": heads_before, "ffn": ffn, "ffn_before": ffn_before},
     )
 
 
@@ -217,20 +242,19 @@ def distribution(one: Evidence) -> Figure:
     end_ms = max(float(np.quantile(samples, SHOWN)), verdict.observed_ms or 0.0)
     counts, edges = np.histogram(samples, bins=BINS, range=(float(samples.min()), end_ms))
     beyond = int((samples > end_ms).sum())
-    slowest = f" Slower than is shown: {beyond}, the slowest {ms(samples.max())}."
+    slowest = f"Slower than is shown: {beyond}, the slowest {ms(samples.max())}."
     return Figure(
-        f"latency-{slug(one.report.budget.text)}",
-        "distribution",
-        "Latency of the compressed model",
-        f"{verdict.n} inferences. {_judged(one.report)}",
-        "Each bar counts inferences. The band is the interval of the percentile; it has no end "
-        f"where the samples do not bound it.{slowest if beyond else ''}",
-        ("from_ms", "to_ms", "inferences"),
-        tuple(
+        name=f"latency-{slug(one.report.budget.text)}",
+        kind="distribution",
+        title="Latency of the compressed model",
+        says=f"{verdict.n} inferences. {_judged(one.report)}",
+        note=slowest if beyond else "",
+        columns=("from_ms", "to_ms", "inferences"),
+        rows=tuple(
             (float(low), float(high), int(count))
             for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
         ),
-        _verdict_facts(one.report) | {"beyond": beyond, "slowest_ms": float(samples.max())},
+        facts=_verdict_facts(one.report) | {"beyond": beyond, "slowest_ms": float(samples.max())},
     )
 
 
@@ -244,16 +268,14 @@ def launches(one: Evidence) -> Figure:
         over = int((samples > budget_ms).sum())
         rows.append((number, samples.size, *(float(x) for x in found), over))
     return Figure(
-        f"launches-{slug(one.report.budget.text)}",
-        "launches",
-        "Latency by launch",
-        f"{len(rows)} launches, each a fresh process. Their medians lie from "
+        name=f"launches-{slug(one.report.budget.text)}",
+        kind="launches",
+        title="Latency by launch",
+        says=f"{len(rows)} launches, each a fresh process. Their medians lie from "
         f"{ms(min(row[4] for row in rows))} to {ms(max(row[4] for row in rows))}.",
-        "Each row is a launch: a dot at the median, a tick at the 90th percentile, a thick bar "
-        "over the middle half, a thin one from the 5th to the 95th percentile.",
-        ("launch", "inferences", *(f"p{q}_ms" for q in QUANTILES), "over_budget"),
-        tuple(rows),
-        _verdict_facts(one.report),
+        columns=("launch", "inferences", *(f"p{q}_ms" for q in QUANTILES), "over_budget"),
+        rows=tuple(rows),
+        facts=_verdict_facts(one.report),
     )
 
 
@@ -287,15 +309,13 @@ def training(one: Evidence, stage: str, title: str, name: str) -> Figure | None:
     best = {how: max(told.scores.values()) for how, told in trainings.items() if told.scores}
     scores = ", ".join(f"{_how(how)} {score:.3f}" for how, score in best.items())
     return Figure(
-        name,
-        "training",
-        title,
-        f"Best {one.report.after.metric} on validation: {scores}.",
-        "Above the loss, averaged over neighbouring steps; below the score on validation at each "
-        "checkpoint. The best checkpoint is kept. Losses of different tasks do not compare.",
-        ("training", "curve", "step", "value"),
-        tuple(rows),
-        {"metric": one.report.after.metric},
+        name=name,
+        kind="training",
+        title=title,
+        says=f"Best {one.report.after.metric} on validation: {scores}.",
+        columns=("training", "curve", "step", "value"),
+        rows=tuple(rows),
+        facts={"metric": one.report.after.metric},
     )
 
 
@@ -350,15 +370,14 @@ def _pareto(
     ]
     told = "; ".join(f"{row[0]} {ms(row[1])}, {row[2]:.3f}" for row in rows)
     return Figure(
-        "pareto",
-        "pareto",
-        "Score against latency",
-        f"90th percentile and {first.after.metric} on the test rows: {told}.",
-        "Up and to the left is better. A filled dot meets its budget and the quality floor."
-        + (" The ringed one is the run's own bundle." if chosen else ""),
-        ("model", "p90_ms", "score", "budget_ms", "verdict"),
-        tuple(rows),
-        {"metric": first.after.metric, "floor_score": floor, "chosen": chosen},
+        name="pareto",
+        kind="pareto",
+        title="Score against latency",
+        says=f"90th percentile and {first.after.metric} on the test rows: {told}.",
+        note="The ringed one is the run's own bundle." if chosen else "",
+        columns=("model", "p90_ms", "score", "budget_ms", "verdict"),
+        rows=tuple(rows),
+        facts={"metric": first.after.metric, "floor_score": floor, "chosen": chosen},
     )
 
 
@@ -381,14 +400,12 @@ def _time(models: Mapping[str, tuple[Report, bool]]) -> Figure:
         rows.append((name, *parts, sum(parts)))
     told = "; ".join(f"{row[0]} {ms(row[4])}" for row in rows)
     return Figure(
-        "time",
-        "time",
-        "Where the time goes",
-        f"Undisturbed milliseconds by the latency table: {told}.",
-        "By the latency table, which knows what each sub-layer costs by its width. The rest is "
-        "what no pruning of layers reaches: embeddings, pooling, the head and the call itself.",
-        ("model", "rest_ms", "attention_ms", "ffn_ms", "total_ms"),
-        tuple(rows),
+        name="time",
+        kind="time",
+        title="Where the time goes",
+        says=f"Undisturbed milliseconds by the latency table: {told}.",
+        columns=("model", "rest_ms", "attention_ms", "ffn_ms", "total_ms"),
+        rows=tuple(rows),
     )
 
 
@@ -436,16 +453,15 @@ def prediction(everything: Sequence[Evidence]) -> Figure:
     if not apart:
         raise LeftOut("nothing was predicted")
     return Figure(
-        "prediction",
-        "prediction",
-        "Predicted against measured",
-        f"The measured models differ from their prediction by {max(apart):.1%} at most.",
-        "Undisturbed milliseconds: a ring where the latency table put the model, a dot where it "
-        "was measured. On the models that it was fitted to, the table errs by "
+        name="prediction",
+        kind="prediction",
+        title="Predicted against measured",
+        says=f"The measured models differ from their prediction by {max(apart):.1%} at most.",
+        note="On the models that it was fitted to, the table errs by "
         f"{table.fit_error:.1%} at most; repeats of one timing differ by up to {table.spread:.1%}.",
-        ("model", "predicted_ms", "measured_ms"),
-        tuple(rows),
-        {"fit_error": table.fit_error, "spread": table.spread},
+        columns=("model", "predicted_ms", "measured_ms"),
+        rows=tuple(rows),
+        facts={"fit_error": table.fit_error, "spread": table.spread},
     )
 
 
@@ -466,16 +482,14 @@ def curves(one: Evidence) -> Figure:
     if not rows:
         raise LeftOut("the error curves are empty")
     return Figure(
-        "errors",
-        "curves",
-        "Error curves",
-        "Expected loss of every layer's attention and FFN by the width that stays, with the "
+        name="errors",
+        kind="curves",
+        title="Error curves",
+        says="Expected loss of every layer's attention and FFN by the width that stays, with the "
         f"widths of the plan for {one.report.budget.text} marked.",
-        "What it costs to keep fewer heads or FFN units, the rest refitted; logarithmic. A line "
-        "for each layer, from the first (pale) to the last (strong). Dots mark the plan for "
-        f"{one.report.budget.text}.",
-        ("sub_layer", "layer", "width", "expected_loss", "chosen"),
-        tuple(rows),
+        note=f"Dots mark the plan for {one.report.budget.text}.",
+        columns=("sub_layer", "layer", "width", "expected_loss", "chosen"),
+        rows=tuple(rows),
     )
 
 
@@ -497,17 +511,15 @@ def transfer(everything: Sequence[Evidence]) -> Figure | None:
         return None
     metric = first.after.metric
     return Figure(
-        "transfer",
-        "transfer",
-        "What the auxiliary task brought",
-        f"{metric} on validation without and with it: "
+        name="transfer",
+        kind="transfer",
+        title="What the auxiliary task brought",
+        says=f"{metric} on validation without and with it: "
         + "; ".join(f"{row[0]} {row[1]:.3f} and {row[2]:.3f}" for row in rows)
         + ".",
-        "A ring without the auxiliary task, a dot with it, on the validation rows. Where it does "
-        "not help it is switched off.",
-        ("training", "alone", "coupled", "gain", "kept"),
-        rows,
-        {"metric": metric},
+        columns=("training", "alone", "coupled", "gain", "kept"),
+        rows=rows,
+        facts={"metric": metric},
     )
 
 
@@ -524,12 +536,10 @@ def verdicts(reports: Mapping[str, Report]) -> Figure:
         rows.append((label, verdict.budget_ms, observed, low, high, verdict.outcome))
     told = "; ".join(f"{row[0]} {row[5]}" for row in rows)
     return Figure(
-        "verdicts",
-        "verdicts",
-        "Verdicts",
-        f"{told}.",
-        "The measured percentile as a share of its budget, with its interval. Left of 100 % is "
-        "within the budget.",
-        ("model", "budget_ms", "observed_share", "low_share", "high_share", "verdict"),
-        tuple(rows),
+        name="verdicts",
+        kind="verdicts",
+        title="Verdicts",
+        says=f"{told}.",
+        columns=("model", "budget_ms", "observed_share", "low_share", "high_share", "verdict"),
+        rows=tuple(rows),
     )
