@@ -81,6 +81,15 @@ STYLE: dict[Any, Any] = {
     "legend.handlelength": 1.4,
 }
 
+RING: Any = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 7,
+    "markerfacecolor": PAPER,
+    "markeredgecolor": BEFORE,
+    "markeredgewidth": 1.8,
+}
+
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
@@ -393,8 +402,7 @@ def _prediction(canvas: Canvas, figure: Figure) -> None:
     predicted, measured = figure.numbers("predicted_ms"), figure.numbers("measured_ms")
     rows = range(len(names))
     axes.hlines(rows, predicted, measured, color=BEFORE, linewidth=1.4)
-    axes.plot(predicted, rows, "o", markerfacecolor=PAPER, markeredgecolor=BEFORE,
-              markeredgewidth=1.8, markersize=7, label="predicted")  # fmt: skip
+    axes.plot(predicted, rows, label="predicted", **RING)
     axes.plot(measured, rows, "o", color=ACCENT, markersize=5, label="measured")
     for row, (before, after) in enumerate(zip(predicted, measured, strict=True)):
         told = f"{GAP}{GAP}{after / before - 1:+.1%}" if before else ""
@@ -476,8 +484,7 @@ def _transfer(canvas: Canvas, figure: Figure) -> None:
     alone, coupled = figure.numbers("alone"), figure.numbers("coupled")
     rows = range(len(names))
     axes.hlines(rows, alone, coupled, color=BEFORE, linewidth=1.4)
-    axes.plot(alone, rows, "o", markerfacecolor=PAPER, markeredgecolor=BEFORE,
-              markeredgewidth=1.8, markersize=7, label="alone")  # fmt: skip
+    axes.plot(alone, rows, label="alone", **RING)
     axes.plot(coupled, rows, "o", color=ACCENT, markersize=6, label="with the auxiliary task")
     for row, (before, after, kept) in enumerate(
         zip(alone, coupled, figure.column("kept"), strict=True)
