@@ -225,6 +225,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         ),
         seconds={stage.name: stage.seconds for stage in mine},
         cached=tuple(stage.name for stage in mine if stage.cached),
+        stages={stage.name: stage.key for stage in mine},
         environment=environment(after.target, after.facts),
         recipe=recipe.model_dump(mode="json"),
         command=command_line(recipe),

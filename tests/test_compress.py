@@ -34,6 +34,7 @@ from edgeprune.errors import InputError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
 from edgeprune.progress import SILENT, Silent
 from edgeprune.recipe import Recipe
+from edgeprune.report.page import figures_of, read_runs
 from edgeprune.report.report import Report
 from edgeprune.run import open_run
 from edgeprune.ship.bundle import verify_bundle
@@ -304,6 +305,16 @@ def test_nothing_half_made_is_left(first: Made) -> None:
     assert hidden == []
     dangling = [path for path in first.folder.rglob("*") if not path.exists()]
     assert dangling == []
+
+
+def test_everything_that_a_page_shows_lies_in_the_run_folder(first: Made) -> None:
+    found = figures_of(read_runs([first.folder]))
+    assert found.left_out == {}
+    names = {figure.name for figure in found.made}
+    assert {"teaching", "recovery-50pct", "errors", "transfer", "latency-50pct"} <= names
+    (teaching,) = found.of("teaching")
+    assert len({row["step"] for row in teaching.dicts()}) == LITTLE.teacher_steps
+    assert {row["training"] for row in teaching.dicts()} == {"alone", "coupled"}
 
 
 # --- a later call -------------------------------------------------------------------------------

@@ -596,21 +596,54 @@ def verdict(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN... [FILE.html]", help="Run folders; where the page goes."),
+    ],
     markdown: Annotated[bool, typer.Option("--markdown", help="In full, as Markdown.")] = False,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html",
+            help="Write one HTML page that needs no network: of a run, into RUN/report.html, or "
+            "of several runs compared, into FILE.html.",
+        ),
+    ] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Write the page's figures into this folder, each as CSV and as JSON."),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show what came out of runs; exits 0 whatever their verdicts."""
+    """Show what came out of runs; exits 0 whatever their verdicts.
+
+    \b
+    edgeprune report runs/mrpc
+    edgeprune report runs/mrpc --html
+    edgeprune report runs/mrpc runs/rte --html both.html
+    edgeprune report runs/mrpc --figures figures
+    """
     from edgeprune.report.folder import read_reports
     from edgeprune.report.markdown import to_markdown
+    from edgeprune.report.page import write_page, write_run_figures
 
+    files = [path for path in runs if html and path.suffix == ".html" and not path.is_dir()]
+    runs = [path for path in runs if path not in files]
+    if not runs or len(files) > 1:
+        remedy = "for example `edgeprune report runs/a --html a.html`"
+        raise InputError("--html", why="takes runs and one file at most", remedy=remedy)
     all_reports = [read_reports(run) for run in runs]
+    if html:
+        show.err(f"wrote {write_page(runs, *files)}")
+    if figures is not None:
+        show.err(f"wrote {len(write_run_figures(runs, figures))} files into {figures}")
     if json:
         show.out(_json([one for reports in all_reports for one in reports]))
-    else:
-        tell = to_markdown if markdown else show.summary
-        show.out("\n".join(tell(reports) for reports in all_reports))
+    elif markdown:
+        show.out("\n".join(to_markdown(reports) for reports in all_reports))
+    elif not html and figures is None:
+        show.out("\n".join(show.summary(reports) for reports in all_reports))
     return 0
 
 

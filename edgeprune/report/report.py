@@ -215,6 +215,9 @@ class Report(_Part):
     feasibility: Feasibility
     seconds: dict[str, float] = Field(description="Of each stage, when it was computed.")
     cached: tuple[str, ...] = Field(default=(), description="Stages taken from an earlier run.")
+    stages: dict[str, str] = Field(
+        default={}, description="The key of each stage: it lies in stages/NAME-<its first 12>."
+    )
     environment: dict[str, Any]
     recipe: dict[str, Any]
     command: str = Field(description="Does it again.")

@@ -20,7 +20,7 @@ from edgeprune.prune.surgery import operate
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
-from edgeprune.stages.teaching import Sensitivity, Teacher
+from edgeprune.stages.teaching import ALONE, COUPLED, HISTORY, Sensitivity, Teacher
 from edgeprune.stages.timing import AIM, Timing, deploy
 
 TIGHT, LOOSE = 0.95, 0.87  # the measured share of the budget with which the plan is left alone
@@ -197,9 +197,11 @@ def recover_student(
             )
 
         best = recovered(materials.auxiliary_train if offered else None)
+        histories = {COUPLED if offered else ALONE: best.history.to_dict()}
         gain, with_auxiliary = None, offered
         if offered and effort.judge_students:
             alone = recovered(None)
+            histories[ALONE] = alone.history.to_dict()
             gain = best.score - alone.score
             if alone.score >= best.score:
                 best, with_auxiliary = alone, False
@@ -207,6 +209,7 @@ def recover_student(
         save(best.model, folder, labels=materials.task.labels)
         told = {"score": best.score, "gain": gain, "recovered": with_auxiliary}
         write_json(folder / "scores.json", told)
+        write_json(folder / HISTORY, histories)
 
     made_from = {
         "plan": planned.stage.key,
