@@ -26,8 +26,9 @@ def explained(
     if first["type"] == "missing":
         remedy = f"give {option} or write it into a recipe"
         return RecipeError(what, why="missing", remedy=remedy)
+    found = first["msg"].removeprefix("Value error, ")
     return RecipeError(
         what,
-        why=f"{first['msg'].lower()}, got {first['input']!r}",
+        why=f"{found[:1].lower()}{found[1:]}, got {first['input']!r}",
         remedy=f"see {option} in `edgeprune {command} --help`",
     )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -69,8 +70,8 @@ def save(tmp_path: Path) -> Save:
     return save
 
 
-def checked(path: Path, budget: str | None = "5ms", **options: object) -> Checked:
-    return check(path, budget, **{"target": "null", "runs": "rapid", **options})  # type: ignore[arg-type]
+def checked(path: Path, budget: str | None = "5ms", **options: Any) -> Checked:
+    return check(path, budget, **{"target": "null", "runs": "rapid", **options})
 
 
 # --- demands on the file -----------------------------------------------------------------------
@@ -95,7 +96,7 @@ def test_the_multiply_adds_of_an_inference_are_counted(save: Save) -> None:
     ],
 )
 def test_a_demand_on_the_file_is_held_before_anything_is_measured(
-    save: Save, demand: dict[str, object], passes: bool
+    save: Save, demand: dict[str, Any], passes: bool
 ) -> None:
     found = checked(save(), **demand)
     assert [gate.passed for gate in found.gates] == [passes]
@@ -107,8 +108,8 @@ def test_a_bundle_brings_its_budget_its_conditions_and_its_score(
     save: Save, tmp_path: Path
 ) -> None:
     (tmp_path / "tokenizer").mkdir()
-    facts = {"budget": {"ms": 5.0, "percentile": 95.0}, "target": "null", "runs": "rapid"}
-    facts |= {"score": 0.9, "sequence": 32, "threads": 1, "batch": 1}
+    facts: dict[str, object] = {"budget": {"ms": 5.0, "percentile": 95.0}, "target": "null"}
+    facts |= {"runs": "rapid", "score": 0.9, "sequence": 32, "threads": 1, "batch": 1}
     write_bundle(tmp_path / "bundle", save(), tmp_path / "tokenizer", {}, facts)
     found = check(tmp_path / "bundle", score_floor=0.85)
     assert [gate.name for gate in found.gates] == ["hash", "score"]
@@ -189,9 +190,9 @@ def test_a_bad_file_of_demands_is_one_line(tmp_path: Path, text: str, says: str)
         ({"budget": None}, "missing"),
     ],
 )
-def test_bad_questions_are_one_line(save: Save, options: dict[str, object], says: str) -> None:
+def test_bad_questions_are_one_line(save: Save, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        checked(save(), **{"budget": "5ms", **options})  # type: ignore[arg-type]
+        checked(save(), **{"budget": "5ms", **options})
 
 
 # --- looks -------------------------------------------------------------------------------------
