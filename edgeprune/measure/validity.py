@@ -13,6 +13,7 @@ from edgeprune.measure.verdict import Reason, Samples
 
 COARSE = 0.01  # the clock's step as a share of the median
 THROTTLED = 1.10  # the reference kernel, against its fastest time in the measurement
+THROTTLED_SHARE = 0.1  # of launches; a neighbour's second among eighty launches is none
 DRIFTED = 0.05  # a launch's last third against its first, in the median over launches
 LEAST_THIRD = 4  # inferences
 CORRELATED = 0.95  # lag 1, within launches
@@ -77,9 +78,10 @@ def autocorrelation(launches: Sequence[Samples]) -> float:
 
 def _of_the_machine(launches: Sequence[Facts], facts: Facts) -> Iterator[Reason]:
     moments = [launch[when] for launch in launches for when in ("before", "after")]
-    kernels_ms = [moment["kernel_ms"] for moment in moments if moment.get("kernel_ms")]
-    if kernels_ms and (worst := max(kernels_ms) / min(kernels_ms)) > THROTTLED:
-        text = f"the processor was {worst:.2f}x slower at times, by a reference kernel"
+    if (slow := _slow_launches(launches)) > THROTTLED_SHARE * len(launches):
+        text = (
+            f"the processor was slow in {slow} of {len(launches)} launches, by a reference kernel"
+        )
         yield Reason("throttled", text)
     for name in ("affinity", "governor"):
         if len({str(moment.get(name)) for moment in moments}) > 1:
@@ -90,3 +92,12 @@ def _of_the_machine(launches: Sequence[Facts], facts: Facts) -> Iterator[Reason]
     loads = [moment["load"][0] for moment in moments if moment.get("load")]
     if cores and loads and (load := statistics.median(loads)) > cores:
         yield Reason("overloaded", f"{load:.1f} processes wanted the {cores} cores")
+
+
+def _slow_launches(launches: Sequence[Facts]) -> int:
+    kernels_ms = [
+        [launch[when].get("kernel_ms") or 0.0 for when in ("before", "after")]
+        for launch in launches
+    ]
+    fastest_ms = min((ms for pair in kernels_ms for ms in pair if ms), default=0.0)
+    return sum(max(pair) > THROTTLED * fastest_ms for pair in kernels_ms)
