@@ -156,18 +156,22 @@ class Bench:
             return TargetError(what, why=why, remedy="try another version of the runtime")
         last = finished.errors.strip().splitlines()[-1:] or ["no message"]
         why = f"the timing process ended {where} with code {finished.code}: {last[0]}"
-        return TargetError(what, why=why, remedy="`edgeprune targets list` tells what is usable")
+        return TargetError(what, why=why, remedy=f"`{self._doctor}` tells what is usable")
 
     def _failed(self, error: Mapping[str, str]) -> EdgepruneError:
         what = f"{self._model(error)} on target {self.target.name}"
         why = f"{error['stage']}: {error['message'] or error['type']}"
         if error["stage"] == "import" or error["type"] in ("ImportError", "ModuleNotFoundError"):
-            return TargetError(what, why=why, remedy="`edgeprune targets list` tells the remedy")
+            return TargetError(what, why=why, remedy=f"`{self._doctor}` tells the remedy")
         if error["type"] == "NotImplementedError":
             return TargetError(what, why=why, remedy="try another target or a newer runtime")
         if error["type"] == "MemoryError":
             return ResourceError(what, why=why, remedy="free memory, or measure at a smaller batch")
         return OnnxError(what, why=why)
+
+    @property
+    def _doctor(self) -> str:
+        return f"edgeprune targets doctor {self.target.name}"
 
     def _model(self, stage: Mapping[str, str]) -> str:
         name = stage["model"]
@@ -182,6 +186,7 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
             raise OnnxError(f"ONNX file {path}", why="not a file")
     target.require()
     with TemporaryDirectory(prefix="edgeprune-") as scratch, target.device.folder() as folder:
+        target.require_packages(folder)
         here = Path(scratch)
         converted = {}
         for number, (name, path) in enumerate(models.items()):

@@ -11,14 +11,14 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from edgeprune.errors import RecipeError, RefusedError, TargetError
+from edgeprune.errors import EdgepruneError, RecipeError, RefusedError, TargetError
 
 Kind = Literal["runtime", "device"]
 
@@ -43,15 +43,20 @@ class Program:
 
     `start` takes the path of a JSON specification and prints the result; `session` is the
     runtime's part of it. The protocol of both stands at the top of `edgeprune_targets/bench.py`.
+    `packages` are what the session imports beside numpy, by a name that pip knows too.
     """
 
     start: Path
     session: Path
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended on a device; `code` is negative for a signal, None past its limit."""
+    """A command that ended on a device.
+
+    `code` is negative for a signal, None past the limit, 127 when there is no such command.
+    """
 
     code: int | None
     output: str
@@ -87,8 +92,9 @@ class Runtime(ABC):
 class Device(ABC):
     """A machine that runs the program: given by the text after the colon, `ssh:pi4` -> "pi4".
 
-    Subclasses are final and hold no connection between calls. All methods but `check` raise
-    TargetError when the device cannot be reached.
+    Subclasses are final; a connection lives as long as a call, or as a folder is open. All methods
+    but `check` raise TargetError when the device cannot be reached or the link breaks, and
+    RefusedError when another machine answers in its place.
     """
 
     @abstractmethod
@@ -97,11 +103,15 @@ class Device(ABC):
 
     @abstractmethod
     def check(self) -> Check:
-        """Whether it can be reached now."""
+        """Whether it can be reached now and has a Python. Raises RefusedError."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What travels with its numbers: CPU model and flags, cores, memory, kernel."""
+        """What travels with its numbers: CPU model and flags, cores, memory, kernel.
+
+        `machine`, `cpu` and `cores` are always there and always the same: stored tables of
+        latencies are found again by them.
+        """
 
     @abstractmethod
     def folder(self) -> AbstractContextManager[str]:
@@ -109,15 +119,27 @@ class Device(ABC):
 
     @abstractmethod
     def push(self, path: Path, folder: str) -> str:
-        """Makes a file, or a folder of files, readable there; returns its path there."""
+        """Makes a file, or a folder of files, readable there; returns its path there.
+
+        What arrives is verified; a file keeps its suffix, a folder the names in it. Raises
+        RefusedError for a name in a folder that a shell could misread.
+        """
 
     @abstractmethod
     def python(self) -> Sequence[str]:
         """The words that start a Python with numpy and the runtime there."""
 
     @abstractmethod
+    def install_line(self, packages: Sequence[str]) -> str:
+        """What a user types here so that this Python has these packages."""
+
+    @abstractmethod
     def run(self, command: Sequence[str], folder: str, *, limit_s: float) -> Finished:
-        """Runs a command in the folder; past the limit or on an error, nothing of it lives on."""
+        """Runs a command in the folder; stdin is empty, and words arrive as they are.
+
+        Past the limit, on an error, when this process is interrupted or the link breaks, nothing
+        of it lives on.
+        """
 
 
 @dataclass(frozen=True)
@@ -156,6 +178,74 @@ class Target:
         for part, check in (("runtime", self.runtime.check()), ("device", self.device.check())):
             if not check.usable:
                 raise TargetError(f"target {self.name}, {part}", why=check.why, remedy=check.remedy)
+
+    def require_packages(self, folder: str) -> None:
+        """Raises TargetError unless the device's Python finds what the program imports."""
+        check = self.check_packages(folder)
+        if not check.usable:
+            raise TargetError(f"target {self.name}", why=check.why, remedy=check.remedy)
+
+    def check_packages(self, folder: str) -> Check:
+        """Whether the device's Python finds what the program imports; nothing is imported."""
+        wanted = ("numpy", *self.runtime.program().packages)
+        command = [*self.device.python(), "-c", _FIND, *wanted]
+        finished = self.device.run(command, folder, limit_s=60.0)
+        found = finished.output.split()
+        if finished.code or found[-1:] != ["found"]:
+            last = finished.errors.strip().splitlines()[-1:] or ["no message"]
+            return Check(False, why=f"its Python does not work: {last[0]}")
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            why = f"its Python has no {', no '.join(missing)}"
+            return Check(False, why=why, remedy=self.device.install_line(missing))
+        return Check(True, ", ".join(wanted))
+
+
+# Prints those of its arguments that can be imported.
+_FIND = """
+import importlib.util, sys
+print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)), "found")
+"""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `edgeprune targets doctor` says of one target: its runtime here, its device, and there.
+
+    `there` is whether the device's Python has what the runtime needs.
+    """
+
+    target: str
+    runtime: Check
+    device: Check
+    there: Check
+
+    @property
+    def usable(self) -> bool:
+        return self.runtime.usable and self.device.usable and self.there.usable
+
+
+def diagnose(text: str) -> Diagnosis:
+    """Looks at every part of a target, whatever another one lacks. Raises RecipeError."""
+    target = Target.parse(text)
+    device = _asked(target.device.check)
+    there = Check(False, why="the device cannot be asked")
+    if device.usable:
+        there = _asked(lambda: _look_there(target))
+    return Diagnosis(target.name, _asked(target.runtime.check), device, there)
+
+
+def _asked(check: Callable[[], Check]) -> Check:
+    """Also what it raised, as a check."""
+    try:
+        return check()
+    except EdgepruneError as error:
+        return Check(False, why=error.why or error.what, remedy=error.remedy)
+
+
+def _look_there(target: Target) -> Check:
+    with target.device.folder() as folder:
+        return target.check_packages(folder)
 
 
 @dataclass(frozen=True)
