@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
@@ -32,6 +32,8 @@ from edgeprune.report.report import (
 # seed gives the same weights and tests do not fight for cores; and no network.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# No test talks to the adb server of whoever runs it, and so to their phone.
+os.environ["ADB_SERVER_SOCKET"] = "localfilesystem:/nonexistent/adb"
 
 # The same examples each time, however long they take on a busy machine.
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
@@ -39,6 +41,18 @@ hypothesis.settings.load_profile("tests")
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = tuple(f"{letter}{i}" for letter in "pqr" for i in range(20))
+
+
+@pytest.fixture(scope="session")
+def server_missing() -> Callable[[str], NoReturn]:
+    """Says that a test's server cannot be had: it is skipped, or fails where servers must be."""
+
+    def missing(why: str) -> NoReturn:
+        if os.environ.get("EDGEPRUNE_REQUIRE_SERVERS") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+
+    return missing
 
 
 @pytest.fixture(scope="session")

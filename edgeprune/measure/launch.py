@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
 from edgeprune.hashing import file_digest
 from edgeprune.measure.target import Finished, Target
@@ -71,7 +74,11 @@ class Run:
     def conditions(self, model: str) -> dict[str, Any]:
         """All but the samples: load, clocks and temperatures before and after, contention."""
         shared = {k: v for k, v in self.result.items() if k not in ("schema", "models", "runtime")}
-        row = {k: v for k, v in self.result["models"][model].items() if "samples" not in k}
+        row = {
+            k: v
+            for k, v in self.result["models"][model].items()
+            if "samples" not in k and k != "answers"
+        }
         return shared | row
 
 
@@ -91,6 +98,18 @@ class Bench:
 
     def launch(self, names: Sequence[str], blocks: Blocks, *, seed: int) -> Run:
         """Times the named models in one fresh process; several are interleaved in blocks."""
+        return self._run(names, blocks, seed=seed, inputs=None)
+
+    def answer(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The named model's outputs for these inputs, from a fresh process as all else."""
+        path = self._here / "inputs.npz"
+        np.savez(path, **inputs)
+        there = self.target.device.push(path, self._folder)
+        once = Blocks(iterations=1, block=1, settle=0, warmup_s=0.0)
+        answers = self._run([name], once, seed=0, inputs=there).result["models"][name]["answers"]
+        return [np.array(a["values"], a["dtype"]).reshape(a["shape"]) for a in answers]
+
+    def _run(self, names: Sequence[str], blocks: Blocks, *, seed: int, inputs: str | None) -> Run:
         spec = {
             "schema": SCHEMA,
             "session": self._session,
@@ -99,7 +118,8 @@ class Bench:
             "batch": self.load.batch,
             "sequence": self.load.sequence,
             "seed": seed,
-            "inputs": None,
+            "inputs": inputs,
+            "answers": inputs is not None,
             "iterations": blocks.iterations,
             "block": blocks.block,
             "settle": blocks.settle,

@@ -135,7 +135,7 @@ class Device(ABC):
 
     @abstractmethod
     def run(self, command: Sequence[str], folder: str, *, limit_s: float) -> Finished:
-        """Runs a command in the folder; stdin is empty, and words arrive as they are.
+        """Runs a command in the folder, which is its TMPDIR too; words arrive as they are.
 
         Past the limit, on an error, when this process is interrupted or the link breaks, nothing
         of it lives on.

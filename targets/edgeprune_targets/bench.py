@@ -13,6 +13,7 @@ The specification:
     settle      untimed inferences at the start of a block, to refill the caches after another model
     warmup_s    least time each model is warmed up; goes on until stationary, at most four times it
     limit_s     the kernel ends the process then, hung native code included
+    answers     whether to tell the outputs too, each as {dtype, shape, values}
 
 A session file defines
     open_session(path: str, *, threads: int, seed: int) -> Session
@@ -151,7 +152,9 @@ class Model:
         self.feeds = make_feeds(self.session.inputs, spec)
         stage.enter("first inference", name)
         self.first_ms, _ = self.infer_ms()
-        self.outputs_finite = all_finite(self.session.run(self.feeds))
+        outputs = self.session.run(self.feeds)
+        self.outputs_finite = all_finite(outputs)
+        self.answers = {"answers": [told(o) for o in outputs]} if spec["answers"] else {}
         self.samples: list[tuple[float, float]] = []
         self.warm: list[float] = []
         self.stationary = False
@@ -190,8 +193,9 @@ class Model:
             "load_ms": self.load_ms,
             "first_ms": self.first_ms,
             "outputs_finite": self.outputs_finite,
+            "answers": self.answers,
             "warmup": {"inferences": len(self.warm), "stationary": self.stationary},
-        }
+        } | self.answers
 
 
 def is_stationary(samples_ms: list[float]) -> bool:
@@ -224,6 +228,14 @@ def all_finite(outputs: list[Any]) -> bool:
     import numpy as np
 
     return all(bool(np.isfinite(np.asarray(output)).all()) for output in outputs)
+
+
+def told(output: Any) -> dict[str, Any]:
+    """An array as JSON holds it."""
+    import numpy as np
+
+    array = np.asarray(output)
+    return {"dtype": array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
 
 
 def conditions() -> dict[str, Any]:

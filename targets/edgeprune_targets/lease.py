@@ -26,6 +26,7 @@ MARK = "edgeprune-lease"
 
 def main(folder: str, limit_s: float, silence_s: float, command: list[str]) -> None:
     os.chdir(folder)
+    os.environ["TMPDIR"] = folder  # Android has no /tmp; and what is left there goes with the rest
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:

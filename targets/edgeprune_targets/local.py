@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ FILES = {
     "celsius": ("/sys/class/thermal", "thermal_zone*/temp"),
 }
 # What a Python and its libraries need to start; the rest of the environment stays outside.
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH")
 
 
 class Local(Device):
@@ -66,6 +67,7 @@ class Local(Device):
 
     def run(self, command: Sequence[str], folder: str, *, limit_s: float) -> Finished:
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment["TMPDIR"] = folder
         try:
             child = subprocess.Popen(
                 list(command),
@@ -81,6 +83,7 @@ class Local(Device):
         except OSError as error:
             return Finished(127, "", str(error))
         with child:
+            threading.Thread(target=_end_what_outlives, args=(child,), daemon=True).start()
             try:
                 output, errors = child.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
@@ -96,6 +99,13 @@ def _end(child: subprocess.Popen[str]) -> None:
     """Kills the child's whole group, grandchildren included."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def _end_what_outlives(child: subprocess.Popen[str]) -> None:
+    """Kills grandchildren as soon as the child has ended: they may hold its output open."""
+    with contextlib.suppress(ChildProcessError):  # collected already
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        _end(child)
 
 
 def _read(path: str, pattern: str = "") -> str:

@@ -216,9 +216,9 @@ def install_line(packages: Sequence[str]) -> str:
 
 
 def digest(finished: Finished) -> str:
-    """What `sha256sum` said last. Raises TargetError, ResourceError."""
+    """What `sha256sum` said, after what a profile may have. Raises TargetError, ResourceError."""
     done("a file there", finished)
-    return finished.output.split()[0]
+    return (re.findall(r"\b[0-9a-f]{64}\b", finished.output) or [""])[-1]
 
 
 def run(

@@ -19,6 +19,5 @@ def quoted(words: Sequence[str]) -> str:
 def _quoted(word: str) -> str:
     if "\0" in word:
         raise RefusedError(f"the word {word!r}", why="no command can carry a NUL character")
-    # Every word, harmless or not: `a=b`, `if` and `=ls` mean something unquoted. No backslash,
-    # which fish reads within single quotes too.
+    # Every word, harmless as it looks: `a=b`, `if` and `=ls` mean something to some shell.
     return "'" + word.replace("'", "'\"'\"'") + "'"
