@@ -21,8 +21,9 @@ import pytest
 from processes import below, free_port, processes, running, until
 
 from edgeprune.errors import RecipeError, RefusedError, ResourceError, TargetError
+from edgeprune.measure.doctor import diagnose
 from edgeprune.measure.profile import Settings, profile
-from edgeprune.measure.target import Device, Target, diagnose
+from edgeprune.measure.target import Device, Target
 from edgeprune.testing import DeviceContract, save_tiny_onnx
 from edgeprune_targets import remote, ssh
 from edgeprune_targets.ssh import Ssh

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
 from edgeprune.hashing import file_digest
+from edgeprune.measure.doctor import require_packages
 from edgeprune.measure.target import Finished, Target
 
 SCHEMA = 1  # of the specification and of the result; see edgeprune_targets/bench.py
@@ -206,7 +207,7 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
             raise OnnxError(f"ONNX file {path}", why="not a file")
     target.require()
     with TemporaryDirectory(prefix="edgeprune-") as scratch, target.device.folder() as folder:
-        target.require_packages(folder)
+        require_packages(target, folder)
         here = Path(scratch)
         converted = {}
         for number, (name, path) in enumerate(models.items()):

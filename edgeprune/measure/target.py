@@ -11,14 +11,14 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from edgeprune.errors import EdgepruneError, RecipeError, RefusedError, TargetError
+from edgeprune.errors import RecipeError, RefusedError, TargetError
 
 Kind = Literal["runtime", "device"]
 
@@ -179,74 +179,6 @@ class Target:
             if not check.usable:
                 raise TargetError(f"target {self.name}, {part}", why=check.why, remedy=check.remedy)
 
-    def require_packages(self, folder: str) -> None:
-        """Raises TargetError unless the device's Python finds what the program imports."""
-        check = self.check_packages(folder)
-        if not check.usable:
-            raise TargetError(f"target {self.name}", why=check.why, remedy=check.remedy)
-
-    def check_packages(self, folder: str) -> Check:
-        """Whether the device's Python finds what the program imports; nothing is imported."""
-        wanted = ("numpy", *self.runtime.program().packages)
-        command = [*self.device.python(), "-c", _FIND, *wanted]
-        finished = self.device.run(command, folder, limit_s=60.0)
-        found = finished.output.split()
-        if finished.code or found[-1:] != ["found"]:
-            last = finished.errors.strip().splitlines()[-1:] or ["no message"]
-            return Check(False, why=f"its Python does not work: {last[0]}")
-        missing = [name for name in wanted if name not in found]
-        if missing:
-            why = f"its Python has no {', no '.join(missing)}"
-            return Check(False, why=why, remedy=self.device.install_line(missing))
-        return Check(True, ", ".join(wanted))
-
-
-# Prints those of its arguments that can be imported.
-_FIND = """
-import importlib.util, sys
-print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)), "found")
-"""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What `edgeprune targets doctor` says of one target: its runtime here, its device, and there.
-
-    `there` is whether the device's Python has what the runtime needs.
-    """
-
-    target: str
-    runtime: Check
-    device: Check
-    there: Check
-
-    @property
-    def usable(self) -> bool:
-        return self.runtime.usable and self.device.usable and self.there.usable
-
-
-def diagnose(text: str) -> Diagnosis:
-    """Looks at every part of a target, whatever another one lacks. Raises RecipeError."""
-    target = Target.parse(text)
-    device = _asked(target.device.check)
-    there = Check(False, why="the device cannot be asked")
-    if device.usable:
-        there = _asked(lambda: _look_there(target))
-    return Diagnosis(target.name, _asked(target.runtime.check), device, there)
-
-
-def _asked(check: Callable[[], Check]) -> Check:
-    """Also what it raised, as a check."""
-    try:
-        return check()
-    except EdgepruneError as error:
-        return Check(False, why=error.why or error.what, remedy=error.remedy)
-
-
-def _look_there(target: Target) -> Check:
-    with target.device.folder() as folder:
-        return target.check_packages(folder)
-
 
 @dataclass(frozen=True)
 class Listed:
@@ -258,10 +190,15 @@ class Listed:
     proxy: bool = False
 
 
+def runtimes() -> list[str]:
+    """The names of all installed runtimes."""
+    return sorted(_adapters("runtime"))
+
+
 def targets() -> list[Listed]:
     """Every installed runtime and device, those that cannot be loaded included."""
-    runtimes = [_listed_runtime(name) for name in sorted(_adapters("runtime"))]
-    return runtimes + [_listed_device(name) for name in sorted(_adapters("device"))]
+    devices = [_listed_device(name) for name in sorted(_adapters("device"))]
+    return [_listed_runtime(name) for name in runtimes()] + devices
 
 
 def _listed_runtime(name: str) -> Listed:

@@ -40,7 +40,7 @@ _SUFFIX = re.compile(r"\.[a-z0-9_]{1,16}")
 HOLD = """
 trap "" HUP INT TERM PIPE; umask 077
 name=$1; after=$2; shift 2
-for place in "$@" "${TMPDIR:-/tmp}"; do [ -d "$place" ] && [ -w "$place" ] && break; done
+for place in "$@" "${TMPDIR:-/tmp}" /tmp; do [ -d "$place" ] && [ -w "$place" ] && break; done
 mkdir "$place/$name" || { echo "edgeprune-folder "; exit 1; }
 echo "edgeprune-folder $place/$name"
 cat >/dev/null
