@@ -46,6 +46,8 @@ __version__ = "0.1.0"
 # Threads that spin while they wait make training up to 30 times slower as soon as another process
 # wants a core; OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The wheels of ONNX Runtime send usage data since 1.32, unless this is set when they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Budget",

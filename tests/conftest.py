@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import hypothesis
 import numpy as np
@@ -39,6 +39,8 @@ from edgeprune.shape import LayerShape, Shape
 # seed gives the same weights and tests do not fight for cores; and no network.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# No test talks to the adb server of whoever runs it, and so to their phone.
+os.environ["ADB_SERVER_SOCKET"] = "localfilesystem:/nonexistent/adb"
 
 # The same examples each time, however long they take on a busy machine.
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
@@ -46,6 +48,18 @@ hypothesis.settings.load_profile("tests")
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = tuple(f"{letter}{i}" for letter in "pqr" for i in range(20))
+
+
+@pytest.fixture(scope="session")
+def server_missing() -> Callable[[str], NoReturn]:
+    """Says that a test's server cannot be had: it is skipped, or fails where servers must be."""
+
+    def missing(why: str) -> NoReturn:
+        if os.environ.get("EDGEPRUNE_REQUIRE_SERVERS") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+
+    return missing
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 
 from edgeprune.errors import RecipeError, RefusedError, TargetError
 from edgeprune.measure.target import Check, Device, Listed, Runtime, Target, targets
-from edgeprune_targets.local import Local, cpu_facts, memory_mb
+from edgeprune_targets.local import Local
 from edgeprune_targets.null import Null
 from edgeprune_targets.ort import OnnxRuntime
 
@@ -27,6 +27,7 @@ class Far(Device):
     def folder(self): raise NotImplementedError
     def push(self, path, folder): return str(path)
     def python(self): return ["python3"]
+    def install_line(self, packages): return "pip install there"
     def run(self, command, folder, *, limit_s): raise NotImplementedError
 
 def not_a_class(): ...
@@ -74,6 +75,7 @@ def test_a_device_of_another_package_gets_its_address() -> None:
         ("otr", "did you mean 'ort'?"),
         ("ORT", "did you mean 'ort'?"),
         ("tensorflow", "Installed: null, ort"),
+        ("ort@shh:pi4", "did you mean 'ssh'?"),
         ("ort@locl", "did you mean 'local'?"),
         ("", "ort@ssh:host"),
         ("ort@local:", None),
@@ -141,6 +143,8 @@ def test_the_list_has_our_own_runtimes_and_devices() -> None:
     assert not listed["runtime", "ort"].proxy
     assert listed["runtime", "null"].proxy
     assert listed["device", "local"].check.usable
+    assert listed["device", "ssh"].check.why == "needs a host"
+    assert ("device", "adb") in listed
 
 
 @pytest.mark.usefixtures("third_party")
@@ -160,19 +164,3 @@ def test_abstract_classes_cannot_be_used_as_they_are() -> None:
         Runtime()  # type: ignore[abstract]
     with pytest.raises(TypeError):
         Device("")  # type: ignore[abstract]
-
-
-def test_cpu_facts_keep_the_flags_that_decide_speed() -> None:
-    x86 = "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\nflags\t\t: fpu avx2 avx512_vnni sse\n"
-    assert cpu_facts(x86 + "\n" + x86) == {
-        "cpu": "Some CPU @ 3 GHz",
-        "flags": ["avx2", "avx512_vnni"],
-    }
-    arm = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nHardware\t: BCM2711\n"
-    assert cpu_facts(arm) == {"cpu": "BCM2711", "flags": ["asimd", "asimddp", "i8mm"]}
-    assert cpu_facts("")["flags"] == []
-
-
-def test_memory_is_told_in_decimal_megabytes() -> None:
-    assert memory_mb("MemTotal:       1000000 kB\nMemFree: 5 kB\n") == 1024
-    assert memory_mb("") is None

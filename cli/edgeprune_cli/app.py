@@ -729,6 +729,31 @@ def targets_list(json: Json = False, debug: Debug = False) -> int:
     return 0
 
 
+@targets_app.command("doctor")
+def targets_doctor(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TARGET", help="Default: every runtime on this machine."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Try every part of targets: what is usable, what is missing, and the line that repairs it.
+
+    Devices are reached for it. Exits 4 unless all targets that were named are usable.
+
+    \b
+    edgeprune targets doctor
+    edgeprune targets doctor ort@ssh:pi4 ort@adb
+    """
+    from edgeprune.measure.doctor import diagnose
+    from edgeprune.measure.target import runtimes
+
+    found = [diagnose(target) for target in targets or runtimes()]
+    show.out(show.as_json([asdict(one) for one in found]) if json else show.doctor(found))
+    return 4 if targets and not all(one.usable for one in found) else 0
+
+
 def _json(reports: Sequence[Report]) -> str:
     """One report as an object, several as an array."""
     texts = [report.to_json().strip() for report in reports]

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from edgeprune.course import Course, StageRow
     from edgeprune.gate.check import Checked
+    from edgeprune.measure.doctor import Diagnosis
     from edgeprune.measure.profile import Profile
-    from edgeprune.measure.target import Listed
+    from edgeprune.measure.target import Check, Listed
     from edgeprune.progress import Progress
     from edgeprune.report.pareto import Choice
     from edgeprune.report.report import Report
@@ -113,6 +114,25 @@ def targets(listed: Sequence[Listed]) -> str:
         for one in listed
     ]
     return table(("name", "kind", "version", "usable", ""), rows, numbers=False)
+
+
+def doctor(found: Sequence[Diagnosis]) -> str:
+    """The parts of each target as a table: what is there, or what repairs it."""
+    parts = [
+        (one.target, part, check)
+        for one in found
+        for part, check in (("runtime", one.runtime), ("device", one.device), ("there", one.there))
+    ]
+    rows = [
+        (target, part, "yes" if check.usable else "no", _said_of(check))
+        for target, part, check in parts
+    ]
+    return table(("target", "part", "usable", ""), rows, numbers=False)
+
+
+def _said_of(check: Check) -> str:
+    said = [check.version] if check.usable else [check.why, check.remedy]
+    return " - ".join(part for part in said if part)
 
 
 def profile(result: Profile) -> str:

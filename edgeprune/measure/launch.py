@@ -12,8 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
 from edgeprune.hashing import file_digest
+from edgeprune.measure.doctor import require_packages
 from edgeprune.measure.target import Finished, Target
 
 SCHEMA = 1  # of the specification and of the result; see edgeprune_targets/bench.py
@@ -73,7 +77,11 @@ class Run:
     def conditions(self, model: str) -> dict[str, Any]:
         """All but the samples: load, clocks and temperatures before and after, contention."""
         shared = {k: v for k, v in self.result.items() if k not in ("schema", "models", "runtime")}
-        row = {k: v for k, v in self.result["models"][model].items() if "samples" not in k}
+        row = {
+            k: v
+            for k, v in self.result["models"][model].items()
+            if "samples" not in k and k != "answers"
+        }
         return shared | row
 
 
@@ -93,6 +101,18 @@ class Bench:
 
     def launch(self, names: Sequence[str], blocks: Blocks, *, seed: int) -> Run:
         """Times the named models in one fresh process; several are interleaved in blocks."""
+        return self._run(names, blocks, seed=seed, inputs=None)
+
+    def answer(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The named model's outputs for these inputs, from a fresh process as all else."""
+        path = self._here / "inputs.npz"
+        np.savez(path, **inputs)
+        there = self.target.device.push(path, self._folder)
+        once = Blocks(iterations=1, block=1, settle=0, warmup_s=0.0)
+        answers = self._run([name], once, seed=0, inputs=there).result["models"][name]["answers"]
+        return [np.array(a["values"], a["dtype"]).reshape(a["shape"]) for a in answers]
+
+    def _run(self, names: Sequence[str], blocks: Blocks, *, seed: int, inputs: str | None) -> Run:
         spec = {
             "schema": SCHEMA,
             "session": self._session,
@@ -101,7 +121,8 @@ class Bench:
             "batch": self.load.batch,
             "sequence": self.load.sequence,
             "seed": seed,
-            "inputs": None,
+            "inputs": inputs,
+            "answers": inputs is not None,
             "iterations": blocks.iterations,
             "least_s": blocks.least_s,
             "block": blocks.block,
@@ -159,18 +180,22 @@ class Bench:
             return TargetError(what, why=why, remedy="try another version of the runtime")
         last = finished.errors.strip().splitlines()[-1:] or ["no message"]
         why = f"the timing process ended {where} with code {finished.code}: {last[0]}"
-        return TargetError(what, why=why, remedy="`edgeprune targets list` tells what is usable")
+        return TargetError(what, why=why, remedy=f"`{self._doctor}` tells what is usable")
 
     def _failed(self, error: Mapping[str, str]) -> EdgepruneError:
         what = f"{self._model(error)} on target {self.target.name}"
         why = f"{error['stage']}: {error['message'] or error['type']}"
         if error["stage"] == "import" or error["type"] in ("ImportError", "ModuleNotFoundError"):
-            return TargetError(what, why=why, remedy="`edgeprune targets list` tells the remedy")
+            return TargetError(what, why=why, remedy=f"`{self._doctor}` tells the remedy")
         if error["type"] == "NotImplementedError":
             return TargetError(what, why=why, remedy="try another target or a newer runtime")
         if error["type"] == "MemoryError":
             return ResourceError(what, why=why, remedy="free memory, or measure at a smaller batch")
         return OnnxError(what, why=why)
+
+    @property
+    def _doctor(self) -> str:
+        return f"edgeprune targets doctor {self.target.name}"
 
     def _model(self, stage: Mapping[str, str]) -> str:
         name = stage["model"]
@@ -185,6 +210,7 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
             raise OnnxError(f"ONNX file {path}", why="not a file")
     target.require()
     with TemporaryDirectory(prefix="edgeprune-") as scratch, target.device.folder() as folder:
+        require_packages(target, folder)
         here = Path(scratch)
         converted = {}
         for number, (name, path) in enumerate(models.items()):

@@ -43,15 +43,20 @@ class Program:
 
     `start` takes the path of a JSON specification and prints the result; `session` is the
     runtime's part of it. The protocol of both stands at the top of `edgeprune_targets/bench.py`.
+    `packages` are what the session imports beside numpy, by a name that pip knows too.
     """
 
     start: Path
     session: Path
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A command that ended on a device; `code` is negative for a signal, None past its limit."""
+    """A command that ended on a device.
+
+    `code` is negative for a signal, None past the limit, 127 when there is no such command.
+    """
 
     code: int | None
     output: str
@@ -87,8 +92,9 @@ class Runtime(ABC):
 class Device(ABC):
     """A machine that runs the program: given by the text after the colon, `ssh:pi4` -> "pi4".
 
-    Subclasses are final and hold no connection between calls. All methods but `check` raise
-    TargetError when the device cannot be reached.
+    Subclasses are final; a connection lives as long as a call, or as a folder is open. All methods
+    but `check` raise TargetError when the device cannot be reached or the link breaks, and
+    RefusedError when another machine answers in its place.
     """
 
     @abstractmethod
@@ -97,11 +103,15 @@ class Device(ABC):
 
     @abstractmethod
     def check(self) -> Check:
-        """Whether it can be reached now."""
+        """Whether it can be reached now and has a Python. Raises RefusedError."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What travels with its numbers: CPU model and flags, cores, memory, kernel."""
+        """What travels with its numbers: CPU model and flags, cores, memory, kernel.
+
+        `machine`, `cpu` and `cores` are always there and always the same: stored tables of
+        latencies are found again by them.
+        """
 
     @abstractmethod
     def folder(self) -> AbstractContextManager[str]:
@@ -109,15 +119,27 @@ class Device(ABC):
 
     @abstractmethod
     def push(self, path: Path, folder: str) -> str:
-        """Makes a file, or a folder of files, readable there; returns its path there."""
+        """Makes a file, or a folder of files, readable there; returns its path there.
+
+        What arrives is verified; a file keeps its suffix, a folder the names in it. Raises
+        RefusedError for a name in a folder that a shell could misread.
+        """
 
     @abstractmethod
     def python(self) -> Sequence[str]:
         """The words that start a Python with numpy and the runtime there."""
 
     @abstractmethod
+    def install_line(self, packages: Sequence[str]) -> str:
+        """What a user types here so that this Python has these packages."""
+
+    @abstractmethod
     def run(self, command: Sequence[str], folder: str, *, limit_s: float) -> Finished:
-        """Runs a command in the folder; past the limit or on an error, nothing of it lives on."""
+        """Runs a command in the folder, which is its TMPDIR too; words arrive as they are.
+
+        Past the limit, on an error, when this process is interrupted or the link breaks, nothing
+        of it lives on.
+        """
 
 
 @dataclass(frozen=True)
@@ -168,10 +190,15 @@ class Listed:
     proxy: bool = False
 
 
+def runtimes() -> list[str]:
+    """The names of all installed runtimes."""
+    return sorted(_adapters("runtime"))
+
+
 def targets() -> list[Listed]:
     """Every installed runtime and device, those that cannot be loaded included."""
-    runtimes = [_listed_runtime(name) for name in sorted(_adapters("runtime"))]
-    return runtimes + [_listed_device(name) for name in sorted(_adapters("device"))]
+    devices = [_listed_device(name) for name in sorted(_adapters("device"))]
+    return [_listed_runtime(name) for name in runtimes()] + devices
 
 
 def _listed_runtime(name: str) -> Listed:

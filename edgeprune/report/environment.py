@@ -8,7 +8,8 @@ from importlib import metadata
 from typing import Any
 
 PACKAGES = ("edgeprune", "torch", "transformers", "onnx", "onnxruntime", "numpy")
-DEVICE = ("device", "machine", "cpu", "flags", "cores", "memory_mb", "kernel", "governor")
+DEVICE = ("device", "machine", "board", "cpu", "flags", "cores", "memory_mb", "kernel", "governor")
+DEVICE += ("android", "thermal_status", "battery_celsius", "powered", "fixed_performance")
 RUNTIME = ("name", "version", "providers", "intra_op_threads", "graph_optimization", "synthetic")
 
 

@@ -14,6 +14,7 @@ The specification:
     settle      untimed inferences at the start of a block, to refill the caches after another model
     warmup_s    least time each model is warmed up; goes on until stationary, at most four times it
     limit_s     the kernel ends the process then, hung native code included
+    answers     whether to tell the outputs too, each as {dtype, shape, values}
 
 A session file defines
     open_session(path: str, *, threads: int, seed: int) -> Session
@@ -155,7 +156,9 @@ class Model:
         self.feeds = make_feeds(self.session.inputs, spec)
         stage.enter("first inference", name)
         self.first_ms, _ = self.infer_ms()
-        self.outputs_finite = all_finite(self.session.run(self.feeds))
+        outputs = self.session.run(self.feeds)
+        self.outputs_finite = all_finite(outputs)
+        self.answers = {"answers": [told(o) for o in outputs]} if spec["answers"] else {}
         self.samples: list[tuple[float, float]] = []
         self.timed_ms = 0.0
         self.warm: list[float] = []
@@ -204,7 +207,7 @@ class Model:
             "first_ms": self.first_ms,
             "outputs_finite": self.outputs_finite,
             "warmup": {"inferences": len(self.warm), "stationary": self.stationary},
-        }
+        } | self.answers
 
 
 def is_stationary(samples_ms: list[float]) -> bool:
@@ -237,6 +240,14 @@ def all_finite(outputs: list[Any]) -> bool:
     import numpy as np
 
     return all(bool(np.isfinite(np.asarray(output)).all()) for output in outputs)
+
+
+def told(output: Any) -> dict[str, Any]:
+    """An array as JSON holds it."""
+    import numpy as np
+
+    array = np.asarray(output)
+    return {"dtype": array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
 
 
 def conditions(clock_ns: Callable[[], int]) -> dict[str, Any]:

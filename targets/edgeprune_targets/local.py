@@ -9,27 +9,27 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import RecipeError
 from edgeprune.measure.target import Check, Device, Finished
+from edgeprune_targets.facts import machine_facts
+from edgeprune_targets.shell import quoted
 
-# Instructions that decide how fast an encoder can be: vectors, int8 and bf16 products.
-X86_FLAGS = (
-    "avx2",
-    "fma",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_bf16",
-    "amx_int8",
-)
-ARM_FLAGS = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2")
+# Where this machine tells of itself, as one path or a pattern below a folder.
+FILES = {
+    "cpuinfo": ("/proc/cpuinfo",),
+    "meminfo": ("/proc/meminfo",),
+    "affinity": ("/proc/self/status",),
+    "board": ("/proc/device-tree/model",),
+    "governor": ("/sys/devices/system/cpu", "cpu*/cpufreq/scaling_governor"),
+    "celsius": ("/sys/class/thermal", "thermal_zone*/temp"),
+}
 # What a Python and its libraries need to start; the rest of the environment stays outside.
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH")
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH")
 
 
 class Local(Device):
@@ -43,14 +43,12 @@ class Local(Device):
         return Check(True, f"Python {platform.python_version()}")
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "device": "local",
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "memory_mb": memory_mb(_read("/proc/meminfo")),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-        } | cpu_facts(_read("/proc/cpuinfo"))
+        told = {name: _read(*pattern) for name, pattern in FILES.items()}
+        told |= {"machine": platform.machine(), "kernel": platform.release()}
+        facts = {"device": "local"} | machine_facts(told)
+        facts["cores"] = os.cpu_count()
+        facts["python"] = platform.python_version()
+        return facts
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[str]:
@@ -64,20 +62,28 @@ class Local(Device):
     def python(self) -> Sequence[str]:
         return (sys.executable,)
 
+    def install_line(self, packages: Sequence[str]) -> str:
+        return f"{quoted([sys.executable])} -m pip install {' '.join(packages)}"
+
     def run(self, command: Sequence[str], folder: str, *, limit_s: float) -> Finished:
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        child = subprocess.Popen(
-            list(command),
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # a group of its own, so that all of it can be ended
-        )
+        environment["TMPDIR"] = folder
+        try:
+            child = subprocess.Popen(
+                list(command),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,  # a group of its own, so that all of it can be ended
+            )
+        except OSError as error:
+            return Finished(127, "", str(error))
         with child:
+            threading.Thread(target=_end_what_outlives, args=(child,), daemon=True).start()
             try:
                 output, errors = child.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
@@ -95,28 +101,17 @@ def _end(child: subprocess.Popen[str]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def cpu_facts(cpuinfo: str) -> dict[str, Any]:
-    """The CPU's model and those of its flags that count, from the text of /proc/cpuinfo."""
-    lines = [line.partition(":") for line in cpuinfo.splitlines()]
-    rows = {key.strip().lower(): value.strip() for key, _, value in reversed(lines)}
-    model = rows.get("model name") or rows.get("hardware") or rows.get("cpu part")
-    present = set((rows.get("flags") or rows.get("features") or "").split())
-    return {
-        "cpu": model or platform.processor() or "unknown",
-        "flags": [flag for flag in X86_FLAGS + ARM_FLAGS if flag in present],
-    }
+def _end_what_outlives(child: subprocess.Popen[str]) -> None:
+    """Kills grandchildren as soon as the child has ended: they may hold its output open."""
+    with contextlib.suppress(ChildProcessError):  # collected already
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        _end(child)
 
 
-def memory_mb(meminfo: str) -> int | None:
-    """The machine's memory in MB of 10⁶ bytes, from the text of /proc/meminfo."""
-    for line in meminfo.splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) * 1024 // 1_000_000
-    return None
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _read(path: str, pattern: str = "") -> str:
+    """The text of a file, or of all files of a pattern below a folder; of none it is empty."""
+    texts = []
+    for file in sorted(Path(path).glob(pattern)) if pattern else [Path(path)]:
+        with contextlib.suppress(OSError):
+            texts.append(file.read_text(encoding="utf-8", errors="replace"))
+    return "\n".join(texts)

@@ -22,4 +22,4 @@ class OnnxRuntime(Runtime):
         return onnx
 
     def program(self) -> Program:
-        return Program(BENCH, SESSIONS / "ort.py")
+        return Program(BENCH, SESSIONS / "ort.py", packages=("onnxruntime",))

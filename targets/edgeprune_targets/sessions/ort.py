@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
+# Read when the library is loaded: from 1.32 on it sends usage data, from threads of its own.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    NotImplemented as Unsupported,
+)
 
 DTYPES = {
     "tensor(int64)": "int64",

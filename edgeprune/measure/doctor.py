@@ -1,0 +1,80 @@
+"""What a target lacks, part by part: here, on the way to its device, and there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeprune.errors import EdgepruneError, TargetError
+from edgeprune.measure.target import Check, Target
+
+# Prints those of its arguments that can be imported; nothing is, as that may take seconds.
+FIND = """
+import importlib.util, sys
+print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)), "found")
+"""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One target: its runtime here, its device, and what the runtime needs there."""
+
+    target: str
+    runtime: Check
+    device: Check
+    there: Check
+
+    @property
+    def usable(self) -> bool:
+        return self.runtime.usable and self.device.usable and self.there.usable
+
+
+def diagnose(text: str) -> Diagnosis:
+    """Looks at every part of a target, whatever another one lacks. Raises RecipeError."""
+    unasked = Check(False, why="not asked, as the one above is not usable")
+    try:
+        target = Target.parse(text)
+    except TargetError as error:  # an adapter that cannot be loaded
+        return Diagnosis(text, _failed(error), unasked, unasked)
+    device = _asked(target.device.check)
+    there = _asked(lambda: _look_there(target)) if device.usable else unasked
+    return Diagnosis(target.name, _asked(target.runtime.check), device, there)
+
+
+def require_packages(target: Target, folder: str) -> None:
+    """Raises TargetError unless the device's Python finds what the program imports."""
+    check = check_packages(target, folder)
+    if not check.usable:
+        raise TargetError(f"target {target.name}", why=check.why, remedy=check.remedy)
+
+
+def check_packages(target: Target, folder: str) -> Check:
+    """Whether the device's Python finds what the program imports, and the line that installs it."""
+    wanted = ("numpy", *target.runtime.program().packages)
+    command = [*target.device.python(), "-c", FIND, *wanted]
+    finished = target.device.run(command, folder, limit_s=60.0)
+    found = finished.output.split()
+    if finished.code or found[-1:] != ["found"]:
+        last = finished.errors.strip().splitlines()[-1:] or ["no message"]
+        return Check(False, why=f"its Python does not work: {last[0]}")
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        why = f"its Python has no {', no '.join(missing)}"
+        return Check(False, why=why, remedy=target.device.install_line(missing))
+    return Check(True, ", ".join(wanted))
+
+
+def _look_there(target: Target) -> Check:
+    with target.device.folder() as folder:
+        return check_packages(target, folder)
+
+
+def _asked(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except EdgepruneError as error:
+        return _failed(error)
+
+
+def _failed(error: EdgepruneError) -> Check:
+    return Check(False, why=error.why or error.what, remedy=error.remedy)
