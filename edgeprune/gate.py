@@ -18,6 +18,7 @@ from edgeprune.measure.profile import RUN_PLANS, Profile, Settings
 from edgeprune.measure.profile import profile as measure
 from edgeprune.measure.target import Target
 from edgeprune.measure.verdict import Verdict, judge
+from edgeprune.onnx_file import check_onnx
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report.report import Report
 from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
@@ -192,6 +193,8 @@ def _measured(
     models: Mapping[str, Path], conditions: Conditions, progress: Progress
 ) -> dict[str, Profile]:
     target = Target.parse(conditions.target)
+    for path in models.values():
+        check_onnx(path)
     name = f"measuring on {target.name}"
     progress.stage(name, cached=False)
     started_s = time.monotonic()

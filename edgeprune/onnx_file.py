@@ -37,8 +37,8 @@ def check_onnx(path: Path) -> None:
         raise OnnxError(what, why=f"looking through it {ended.why}", remedy="export it again")
     fault = ended.answer["fault"]
     if fault is not None:
-        error = RefusedError if fault["kind"] == "refused" else OnnxError
-        raise error(what, why=fault["why"], remedy=fault["remedy"])
+        kind = RefusedError if fault["kind"] == "refused" else OnnxError
+        raise kind(what, why=fault["why"], remedy=fault["remedy"])
 
 
 def _check_start(what: str, status: os.stat_result, start: bytes) -> None:

@@ -34,7 +34,7 @@ PART = 1 << 24  # elements of a tensor that are looked at together
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 # Where a tensor without raw bytes keeps its elements.
-FIELDS = {
+FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.COMPLEX64: "float_data",
     TensorProto.DOUBLE: "double_data",
@@ -383,7 +383,7 @@ def opened_folder(path: Path) -> Iterator[int]:
 
 
 def open_inside(folder: int, location: str) -> int:
-    """A plain file below the folder, reached through no link; its descriptor. Raises PreflightError."""
+    """A descriptor of a plain file below the folder, reached through no link."""
     what = f"external data {location!r}"
     parts = re.split(r"[/\\]", location)
     if not parts[0] or ":" in parts[0] or ".." in parts or "\0" in location:

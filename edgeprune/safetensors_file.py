@@ -1,4 +1,4 @@
-"""Safetensors files as they lie on disk: what can be wrong with a header, said before any is loaded."""
+"""Safetensors files as they lie on disk: what can be wrong with a header, said before loading."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ def check_safetensors(path: Path) -> None:
 
     Raises ModelError.
     """
+    whole = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(20)
         if start.startswith(b"version https://git-"):
             raise ModelError(f"{path}", why="a Git LFS pointer", remedy="run `git lfs pull`")
-        size, whole = int.from_bytes(start[:8], "little"), path.stat().st_size
-        if size > MAX_HEADER_BYTES and whole > 8 + MAX_HEADER_BYTES:
+        size = int.from_bytes(start[:8], "little")
+        if 8 + size > whole:
+            raise _cut_short(path)
+        if size > MAX_HEADER_BYTES:
             raise ModelError(f"{path}", why=f"its header is {size} bytes", remedy="save it again")
         file.seek(8)
-        header = file.read(min(size, MAX_HEADER_BYTES))
+        header = file.read(size)
     try:
         rows = json.loads(header)
         rows.pop("__metadata__", None)
-        parts = sorted((*map(int, row["data_offsets"]), _bytes(row)) for row in rows.values())
+        parts = sorted(map(_part, rows.values()))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise _cut_short(path) from None
     end = 0
@@ -51,12 +54,12 @@ def check_safetensors(path: Path) -> None:
         raise _cut_short(path)
 
 
-def _bytes(row: Mapping[str, Any]) -> int:
-    """Of a tensor, by its type and shape."""
-    shape = row["shape"]
-    if not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(shape)
-    return (math.prod(shape) * BITS[row["dtype"]] + 7) // 8
+def _part(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Where a tensor begins and ends, and the bytes that its type and shape need."""
+    (first, last), shape = row["data_offsets"], row["shape"]
+    if not all(type(number) is int and number >= 0 for number in (first, last, *shape)):
+        raise ValueError(row)
+    return first, last, (math.prod(shape) * BITS[row["dtype"]] + 7) // 8
 
 
 def _cut_short(path: Path) -> ModelError:

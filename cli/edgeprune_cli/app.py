@@ -61,6 +61,7 @@ def _flag(name: str, help: str) -> Any:
 Subject = Annotated[
     Path, typer.Argument(metavar="PATH", help="A run folder, a bundle or an ONNX file.")
 ]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")]
 Target = Annotated[
     str | None,
     _option("Where latency counts: a runtime, or runtime@device (`targets list`).", WHAT, "ort"),
@@ -404,6 +405,100 @@ def report(
     else:
         tell = to_markdown if markdown else show.summary
         show.out("\n".join(tell(reports) for reports in all_reports))
+    return 0
+
+
+@app.command()
+def verify(
+    bundle: Bundle,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key (PEM) of whoever must have signed it."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare a bundle's files with its manifest, and its answers with the golden ones.
+
+    0 whole and answers as it did, 1 answers differ, 6 a file was changed, added or exchanged.
+
+    \b
+    edgeprune verify runs/mrpc/bundle
+    edgeprune verify runs/mrpc/bundle --key release.pub --json
+    """
+    result = edgeprune.verify(bundle, key=key)
+    if json:
+        show.out(show.as_json(result.to_dict()))
+    else:
+        show.err(show.verified(result), typer.colors.GREEN if result.agrees else typer.colors.RED)
+    return result.exit_code
+
+
+@app.command()
+def sign(
+    bundle: Bundle,
+    key: Annotated[Path, typer.Option(help="Private key (PEM), of an elliptic curve.")],
+    debug: Debug = False,
+) -> int:
+    """Sign a bundle by a local key pair, as an OpenSSF model signature; needs edgeprune[sign].
+
+    \b
+    openssl ecparam -name prime256v1 -genkey -noout -out release.key
+    openssl ec -in release.key -pubout -out release.pub
+    edgeprune sign runs/mrpc/bundle --key release.key
+    """
+    from edgeprune.ship.signature import sign
+
+    show.err(f"wrote {sign(bundle, key)}")
+    return 0
+
+
+@app.command()
+def ship(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE PLACE...",
+            help="Then the places: a folder, or DEVICE:ADDRESS:FOLDER. No bundle with --rollback.",
+        ),
+    ],
+    rollback: Annotated[
+        bool, _flag("--rollback", "Make the previous release the current one again.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Put a bundle to work in folders: copied, verified there, then switched over at once.
+
+    PLACE/current is a link to the bundle, PLACE/previous to the one before. A place that fails
+    keeps what it had; the exit code is the highest of all places'.
+
+    \b
+    edgeprune ship runs/mrpc/bundle /srv/models/intent
+    edgeprune ship --rollback /srv/models/intent
+    """
+    from edgeprune import delivery
+
+    places = paths if rollback else paths[1:]
+    if not places:
+        raise InputError("ship", why="no place to ship to", remedy="give a folder after the bundle")
+    done = delivery.rollback(places) if rollback else delivery.ship(paths[0], places)
+    if json:
+        show.out(show.as_json([one.to_dict() for one in done]))
+    else:
+        show.err(show.outcomes(done))
+    return delivery.exit_code(done)
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="An error's code, EP150 for example.")],
+    debug: Debug = False,
+) -> int:
+    """Tell what an error code means: the usual causes, and what to do about each."""
+    from edgeprune.explain import explain
+
+    show.out("\n".join(explain(code).lines()))
     return 0
 
 

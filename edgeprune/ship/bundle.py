@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edgeprune.errors import EdgepruneError, OnnxError, RefusedError, ResourceError, TargetError
 from edgeprune.hashing import described
 from edgeprune.ship import prove
-from edgeprune.ship.prove import GOLDEN, MANIFEST, MODEL
 
+# The names that prove.py has for them.
+MANIFEST, MODEL, GOLDEN = prove.MANIFEST, prove.MODEL, prove.GOLDEN
 # 2: also golden, measured, verdict, plan, recipe_sha256, data_sha256, versions; golden.json
 # 1 (0.1.0): {"format", "files": {name: {size, sha256}}, ...facts, "sha256": of all the rest}
 FORMAT = 2
