@@ -182,7 +182,9 @@ def licence_of(folder: Path) -> str | None:
     except (OSError, ValueError, AttributeError, yaml.YAMLError, RecursionError):
         return None
     names = licence if isinstance(licence, list) else [licence]
-    return ", ".join(name for name in names if isinstance(name, str))[:200] or None
+    # One line, as it goes into the head of a card again.
+    told = ", ".join(" ".join(name.split()) for name in names if isinstance(name, str))
+    return told[:200] or None
 
 
 def _check_weights(folder: Path) -> None:
