@@ -80,24 +80,20 @@ class Bundle:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest, to the byte as it was written. Raises ProofError."""
+        if MANIFEST not in os.listdir(self.handle):  # noqa: PTH208
+            raise ProofError(f"has no {MANIFEST}", "input", remedy="give the `bundle` of a run")
+        with os.fdopen(self.open(MANIFEST), "rb") as file:
+            raw = file.read(MAX_MANIFEST_BYTES)
         try:
-            with os.fdopen(self.open(MANIFEST), "rb") as file:
-                raw = file.read(MAX_MANIFEST_BYTES)
             manifest: dict[str, Any] = json.loads(raw)
             files, own = dict(manifest["files"]), manifest.pop("sha256")
-        except (
-            ProofError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            raise ProofError(f"its {MANIFEST} cannot be read", "input") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            remedy = "copy the bundle again"
+            raise ProofError("cannot be read", what=MANIFEST, remedy=remedy) from error
         if own != digest(manifest) or raw != written({**manifest, "sha256": own}):
             raise _changed(MANIFEST)
         if MODEL not in files or not all(map(_is_description, files.values())):
-            raise ProofError(f"its {MANIFEST} does not describe its files", "input")
+            raise ProofError("does not describe its files", what=MANIFEST)
         measured = manifest.get("measured") or {"sha256": files[MODEL]["sha256"]}
         if not isinstance(measured, dict) or measured.get("sha256") != files[MODEL]["sha256"]:
             raise ProofError("not the file that was measured", what=MODEL)
