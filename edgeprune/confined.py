@@ -20,8 +20,9 @@ from typing import Any
 
 MARK = "edgeprune-said"  # as the programs have it
 OPEN_FILES = 64
-# Set before anything is imported. `-I` leaves out the folder that it runs in and what the user's
-# environment adds to Python's path, so the folders of this very process's packages are handed over.
+# Set before anything is imported. `-I` leaves out what the user's environment adds to Python's
+# path, so where this very process finds its packages is handed over; but not the folder that it
+# was called in, which may hold a numpy.py of a stranger.
 LAUNCH = """
 import json, resource, runpy, sys
 limits, folders, program, words = json.loads(sys.argv[1])
@@ -60,7 +61,7 @@ def run_confined(
         "RLIMIT_FSIZE": 0,
         "RLIMIT_CORE": 0,
     }
-    folders = [str(Path(folder or ".").absolute()) for folder in sys.path]
+    folders = [str(Path(folder).absolute()) for folder in sys.path if folder]
     given = json.dumps([limits, folders, str(program), list(words)])
     # Some Pythons find their own library by it; nothing else of the environment goes over.
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}

@@ -22,6 +22,14 @@ is what `edgeprune explain CODE` and docs/errors.md tell: a usual cause, a colon
 from __future__ import annotations
 
 
+def _line(text: str) -> str:
+    """One line that a terminal shows as it is, whatever a file's name brought with it."""
+    letters = " ".join(text.split())
+    if letters.isprintable():
+        return letters
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in letters)
+
+
 class EdgepruneError(Exception):
     """Something that nobody foresaw: a bug in edgeprune.
 
@@ -33,8 +41,7 @@ class EdgepruneError(Exception):
 
     def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
         self.what, self.why, self.remedy = what, why, remedy
-        # One line, whatever a file name or a foreign library's message brought with it.
-        super().__init__(" ".join(" — ".join(part for part in (what, why, remedy) if part).split()))
+        super().__init__(_line(" — ".join(part for part in (what, why, remedy) if part)))
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeprune.errors import BudgetError, OnnxError, RecipeError
+from edgeprune.errors import BudgetError, OnnxError, RecipeError, RefusedError
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import RUN_PLANS, Profile, Settings
 from edgeprune.measure.profile import profile as measure
@@ -81,6 +81,9 @@ class Subject:
                 why=f"holds neither a finished run nor {MODEL}",
                 remedy="give an ONNX file, a bundle or the --out folder of a run",
             )
+        if (bundle / MODEL).is_symlink():
+            why = "a link, which may lead anywhere"
+            raise RefusedError(f"{bundle / MODEL}", why=why, remedy="give the file itself")
         manifest = verify_bundle(bundle) if (bundle / MANIFEST).is_file() else {}
         home = bundle.resolve().parent
         if not (home / "report.json").is_file():

@@ -61,7 +61,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(f"model {folder}", why="not a folder", remedy="give the folder around it")
     _check_entries(folder)
-    read_config(folder)
+    config = read_config(folder)
     for name in ("tokenizer_config.json", "generation_config.json"):
         if (folder / name).is_file():
             _refuse_code(_read_json(folder / name), str(folder / name))
@@ -71,6 +71,25 @@ def check_folder(folder: Path) -> None:
             f"model folder {folder}",
             why="has no tokenizer.json",
             remedy="save the tokenizer there: `tokenizer.save_pretrained(folder)`",
+        )
+    if (folder / "tokenizer.json").is_file():
+        _check_tokenizer(folder / "tokenizer.json", config.get("vocab_size"))
+
+
+def _check_tokenizer(path: Path, rows: int | None) -> None:
+    """That it can be read, and has a row of the embedding for each of its tokens."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokens = Tokenizer.from_file(str(path)).get_vocab_size()
+    except Exception as error:  # tokenizers raises Exception itself
+        why = f"not a tokenizer: {' '.join(str(error).split())[:200]}"
+        raise ModelError(f"{path}", why=why, remedy="give the model's own") from None
+    if rows is not None and tokens > rows:
+        raise ModelError(
+            f"{path}",
+            why=f"{tokens} tokens, but the embedding has {rows} rows",
+            remedy="give the tokenizer that the model was trained with",
         )
 
 

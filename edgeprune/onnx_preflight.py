@@ -30,6 +30,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 MARK = "edgeprune-said"
 MAX_DIMENSION = 2**31 - 1
 MAX_BYTES = 2**40  # of one value; a terabyte
+MAX_NODES = 1_000_000
 PART = 1 << 24  # elements of a tensor that are looked at together
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
@@ -116,8 +117,7 @@ class Known:
                 raise PreflightError(f"{why}up to {newest}", "export the model at an older opset")
 
     def check(self, node: onnx.NodeProto) -> None:
-        domain = domain_of(node.domain)
-        operator = (domain, node.op_type)
+        domain, _ = operator = called(node)
         if operator in self.own:
             return
         name = f"{domain}.{node.op_type}" if domain else node.op_type
@@ -149,14 +149,26 @@ for _operator, _version in _schemas():
 
 
 def check_calls(model: onnx.ModelProto) -> None:
-    """That no function of the file calls itself, by whatever way: each call is written out."""
-    bodies = {(domain_of(f.domain), f.name): f.node for f in model.functions}
-    calls = {
-        name: {(domain_of(node.domain), node.op_type) for node in nested(body)} & bodies.keys()
-        for name, body in bodies.items()
-    }
+    """That the functions of a file, each call written out, come to an end and are not too many."""
+    bodies = {(domain_of(f.domain), f.name): list(nested(f.node)) for f in model.functions}
+    calls = {name: {called(node) for node in body} & bodies.keys() for name, body in bodies.items()}
     if unordered(calls):
         raise PreflightError("its functions call one another in a circle")
+    sizes: dict[Operator, int] = {}
+
+    def size(nodes: Iterable[onnx.NodeProto]) -> int:
+        return sum(sizes.get(called(node), 1) for node in nodes)
+
+    while left := calls.keys() - sizes.keys():
+        for name in left:
+            if calls[name] <= sizes.keys():
+                sizes[name] = size(bodies[name])
+    if size(nested(model.graph.node)) > MAX_NODES:
+        raise PreflightError(f"its functions unfold to over {MAX_NODES} nodes")
+
+
+def called(node: onnx.NodeProto) -> Operator:
+    return domain_of(node.domain), node.op_type
 
 
 def nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
