@@ -38,7 +38,17 @@ targets_installed = pytest.mark.skipif(
 
 Spoil = Callable[[Path], object]
 
-COMPRESS = ("compress", "--model", "model", "--task", "task", "--target", "null", "--out", "run")
+COMPRESS = (
+    "compress",
+    "--model",
+    "./model",
+    "--task",
+    "./task",
+    "--target",
+    "null",
+    "--out",
+    "new",
+)
 PROFILE = ("profile", "model.onnx", "--target", "null", "--runs", "rapid")
 SHIPPED = ("verify", "run/bundle")
 
@@ -707,12 +717,12 @@ ONNX_CASES: dict[str, tuple[Spoil, str, str]] = {
     "external data short": (
         external("weights.bin", data=bytes(95)),
         "EP150",
-        "has 95 bytes, not 96",
+        "ends at byte 95, a tensor needs 96",
     ),
     "external data past the end": (
         external("weights.bin", offset="4"),
         "EP150",
-        "has 96 bytes, not 100",
+        "ends at byte 96, a tensor needs 100",
     ),
     "external data of another length": (
         external("weights.bin", length="12"),

@@ -100,7 +100,17 @@ class Room:
 
 
 Make = Callable[[Room], object]
-COMPRESS = ("compress", "--model", "model", "--task", "task", "--target", "null", "--out", "new")
+COMPRESS = (
+    "compress",
+    "--model",
+    "./model",
+    "--task",
+    "./task",
+    "--target",
+    "null",
+    "--out",
+    "new",
+)
 # The model is looked at before the task, and nothing of it loaded before both are known.
 THEN_STOP = (*COMPRESS, "--metric", "pearson")
 PROFILE = ("profile", "model.onnx", "--target", "null", "--runs", "rapid")
@@ -352,19 +362,21 @@ def a_strangers_folder(name: str) -> Make:
     return make
 
 
+def field(number: int, data: bytes) -> bytes:
+    """A part of a protobuf message, as it is on the wire."""
+    size, length = len(data), b""
+    while size >= 128:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + data
+
+
 def deep(room: Room) -> None:
-    """Graphs within graphs, as deep as protobuf does not read them."""
-    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [], [])
-    for _ in range(60):
-        graph = helper.make_graph(
-            [helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph)]
-            if graph.ByteSize() < 1_000
-            else [helper.make_node("Loop", ["x"], ["y"], body=graph)],
-            "g",
-            [],
-            [],
-        )
-    save(room, graph_of(graph.node, []))
+    """Graphs within graphs, deeper than any stack: no library of ours writes such a file."""
+    graph = b""
+    for _ in range(2_000):  # a graph in an attribute in a node in a graph
+        graph = field(1, field(4, b"If") + field(5, field(6, graph)))
+    (room.folder / "model.onnx").write_bytes(b"\x08\x09" + field(7, graph))
 
 
 def raw(content: Callable[[Room], bytes]) -> Make:
@@ -421,6 +433,7 @@ ONNX: dict[str, tuple[Make, int, Sequence[str]]] = {
 # --- recipes, data and words --------------------------------------------------------------------
 
 RECIPE = ("compress", "recipe.yaml")
+GOOD = {"model": "model", "task": "task", "target": "null"}  # JSON is YAML
 
 
 def recipe(content: Callable[[Room], str]) -> Make:
@@ -459,22 +472,22 @@ WORDS: dict[str, tuple[Make, int, Sequence[str]]] = {
         RECIPE,
     ),
     "an option of ssh": (
-        recipe(lambda r: f"model: model\ntask: task\ntarget: 'ssh://-oProxyCommand={r.shell}'"),
+        recipe(lambda r: json.dumps({**GOOD, "target": f"ssh://-oProxyCommand={r.shell}"})),
         6,
         RECIPE,
     ),
     "a shell in a target": (
-        recipe(lambda r: "model: model\ntask: task\ntarget: 'ort@local:$(touch x)'"),
+        recipe(lambda r: json.dumps({**GOOD, "target": f"ort@local:$({r.shell})"})),
         6,
         RECIPE,
     ),
     "out onto the canary": (
-        recipe(lambda r: f"model: model\ntask: task\ntarget: 'null'\nout: {r.canary}"),
+        recipe(lambda r: json.dumps({**GOOD, "out": str(r.canary)})),
         2,
         RECIPE,
     ),
     "a data set of the hub": (
-        recipe(lambda r: f"model: model\ntask: 'hf:../../{r.canary}'\ntarget: 'null'"),
+        recipe(lambda r: json.dumps({**GOOD, "task": f"hf:../../{r.canary}"})),
         2,
         RECIPE,
     ),
@@ -596,7 +609,7 @@ def room(tiny_model: Path, small_bundle: Path, tmp_path: Path, canary: Canary) -
 def words_for(name: str, room: Room) -> list[str]:
     _, _, words = CORPUS[name]
     if words == ("compress", "--model"):  # the folder by the name that it was given
-        (found,) = (p for p in room.folder.iterdir() if (p / "tokenizer_config.json").is_file())
+        (found,) = (p for p in room.folder.iterdir() if (p / "model.safetensors").is_file())
         return [*words, f"./{found.name}", *COMPRESS[3:]]
     return [str(room.canary) if word == "CANARY" else word for word in words]
 

@@ -485,6 +485,8 @@ def ship(
     done = delivery.rollback(places) if rollback else delivery.ship(paths[0], places)
     if json:
         show.out(show.as_json([one.to_dict() for one in done]))
+    elif len(done) == 1 and done[0].error is not None:
+        raise done[0].error
     else:
         show.err(show.outcomes(done))
     return delivery.exit_code(done)
