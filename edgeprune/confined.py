@@ -1,8 +1,8 @@
 """Programs of ours that read what nobody vouches for, in a process that can do little else.
 
 Such a program is one file that imports nothing of edgeprune. It starts with an empty environment
-in the root folder, with limits on memory, processor time and open files; it can write no file,
-nor start a process unless it is root's. It answers with a last line of MARK and JSON.
+in the root folder, with limits on memory, processor time and open files; it can put no byte into a
+file, nor start a process unless it is root's. It answers with a last line of MARK and JSON.
 """
 
 from __future__ import annotations
