@@ -99,7 +99,10 @@ def _check_entries(folder: Path) -> None:
     # A snapshot in the hub's cache is made of links into the blobs beside it.
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     for path in sorted(folder.iterdir()):
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise RefusedError(f"{path}", why="a link in a circle", remedy="remove it") from error
         if path.is_symlink() and not any(target.is_relative_to(one) for one in homes):
             remedy = "put the file itself there"
             raise RefusedError(f"{path}", why="a link out of its folder", remedy=remedy)

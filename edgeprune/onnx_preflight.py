@@ -359,6 +359,8 @@ def check_external(tensor: onnx.TensorProto, folder: int, size: int) -> None:
             raise PreflightError(
                 f"tensor {tensor.name!r} has external data with the key {entry.key!r}"
             )
+        if not isinstance(entry.value, str):  # bytes, where they are not UTF-8
+            raise PreflightError(f"external data {entry.value!r} is not UTF-8")
         told[entry.key] = entry.value
     location = told.get("location", "")
     numbers = [told.get("offset") or "0", told.get("length") or str(size)]

@@ -284,6 +284,11 @@ MODEL_CASES: dict[str, tuple[Spoil, str, str]] = {
     "shards a list": (put(INDEX, b'{"weight_map": [1]}'), "EP140", "has no weight_map"),
     "config linked out": (linked_out(CONFIG), "EP600", "a link out of its folder"),
     "weights linked out": (linked_out(WEIGHTS), "EP600", "a link out of its folder"),
+    "a link in a circle": (
+        lambda folder: (folder / "loop").symlink_to("loop"),
+        "EP600",
+        "a link in a circle",
+    ),
     "config a pipe": (a_pipe(CONFIG), "EP600", "neither a file nor a folder"),
     "pipe beside": (a_pipe("notes"), "EP600", "neither a file nor a folder"),
     "device beside": (
@@ -833,6 +838,14 @@ WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "out holds something else": (("--out", "task"), "EP100", "not empty"),
 }
 OTHER_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "model's name too long": (
+        ("compress", "--model", f"./{'x' * 5_000}", "--task", "task"),
+        "EP100",
+        "File name too long",
+    ),
+    "file's name too long": (("profile", "x" * 5_000), "EP100", "File name too long"),
+    "bundle's name too long": (("verify", "x" * 5_000), "EP150", "File name too long"),
+    "place's name too long": (("ship", "run/bundle", "x" * 300), "EP500", "File name too long"),
     "a command unknown": (("compres",), "EP100", "No such command"),
     "check without a budget": (("check", "model.onnx"), "EP120", "missing"),
     "check of a share": (("check", "model.onnx", "--budget", "50%"), "EP120", "not stored with"),

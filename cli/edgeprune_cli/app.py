@@ -30,6 +30,9 @@ EXIT_CODES = (
 # What the system says when it will not write: no space, no quota, read-only, no permission.
 FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
+# What it says of a name that no file can have.
+UNUSABLE_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
+
 # typer carries its own copy of click or uses the installed one, by its version.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -552,6 +555,10 @@ def _told(error: Exception) -> EdgepruneError:
         return TargetError("this command", why=f"needs {error.name}, not installed", remedy=remedy)
     if isinstance(error, MemoryError):
         return ResourceError("memory", why="not enough", remedy="choose a smaller batch or model")
+    if isinstance(error, OSError) and error.errno in UNUSABLE_NAME:
+        return InputError(
+            str(error.filename)[:80], why=str(error.strerror), remedy="check the name"
+        )
     if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
         remedy = "make room or give permission, or choose another folder"
         return ResourceError(str(error.filename or "disk"), why=str(error.strerror), remedy=remedy)
