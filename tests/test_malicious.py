@@ -542,6 +542,7 @@ def added(name: str) -> Make:
 
 
 def external_in_a_bundle(room: Room) -> None:
+    forged(lambda room, manifest: manifest.pop("measured"))(room)
     model = graph_of([LOOK_UP], [outside(room.up_to_canary(room.bundle))])
     bundle_file("model.onnx", lambda r: model.SerializeToString())(room)
 
@@ -559,11 +560,7 @@ BUNDLES: dict[str, tuple[Make, int, Sequence[str]]] = {
     "code beside": (added("sitecustomize.py"), 6, VERIFY),
     "a library beside": (added("onnxruntime.py"), 6, VERIFY),
     "paths beside": (added("evil.pth"), 6, VERIFY),
-    "external data": (
-        forged(lambda room, manifest: (external_in_a_bundle(room), manifest.pop("measured"))),
-        6,
-        VERIFY,
-    ),
+    "external data": (external_in_a_bundle, 6, VERIFY),
     "a pickle for golden answers": (bundle_file("golden.json", lambda r: r.pickled), 2, VERIFY),
     "golden answers without end": (
         bundle_file("golden.json", lambda r: b"[" * 99_999),

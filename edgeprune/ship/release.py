@@ -24,6 +24,7 @@ The last line on stdout is MARK and {"fault": …} as in prove.py, or {"state", 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import json
@@ -36,6 +37,7 @@ from typing import Any
 
 RELEASES, CURRENT, PREVIOUS, LOCK = "releases", "current", "previous", ".lock"
 NEW = ".new"
+UNUSABLE_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 DIGITS = 12
 
 
@@ -194,7 +196,8 @@ def main(words: list[str]) -> int:
     except OSError as error:
         why, what = error.strerror or str(error), str(error.filename or "")
         remedy = "make room or give permission, or choose another folder"
-        prove.say(prove.as_told(prove.ProofError(why, "resource", what, remedy)))
+        kind = "input" if error.errno in UNUSABLE_NAME else "resource"
+        prove.say(prove.as_told(prove.ProofError(why, kind, what[:80], remedy)))
     return 0
 
 
