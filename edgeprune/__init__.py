@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeprune.compression import compress, compress_all, dry_run
+    from edgeprune.delivery import verify
     from edgeprune.encoder import load
     from edgeprune.errors import (
         BudgetError,
@@ -83,10 +84,12 @@ __all__ = [
     "dry_run",
     "load",
     "profile",
+    "verify",
 ]
 
 _ROOMS = {
     "edgeprune.compression": ("compress", "compress_all", "dry_run"),
+    "edgeprune.delivery": ("verify",),
     "edgeprune.encoder": ("load",),
     "edgeprune.gate.check": ("Checked", "check", "profile"),
     "edgeprune.gate.compare": ("Comparison", "compare"),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
+from edgeprune.model_folder import licence_of
 from edgeprune.progress import Progress
 from edgeprune.recipe import Recipe
+from edgeprune.report.bom import bill_of_materials
+from edgeprune.report.card import ModelFacts, device, model_card, versions
 from edgeprune.report.environment import environment
 from edgeprune.report.folder import budget_folder, slug, write_reports
 from edgeprune.report.report import (
@@ -34,9 +37,15 @@ from edgeprune.report.report import (
 from edgeprune.report.report import Round as RoundRow
 from edgeprune.report.report import Rows as RowCounts
 from edgeprune.report.report import Transfer as TransferPart
-from edgeprune.run import Run, open_run
+from edgeprune.run import Run, digest, open_run
 from edgeprune.ship.bundle import write_bundle
-from edgeprune.stages.export import Exported, Measured, export_model, measure_models
+from edgeprune.stages.export import (
+    Exported,
+    Measured,
+    export_model,
+    golden_answers,
+    measure_models,
+)
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.teaching import Teacher, measure_curves, teach_teacher
@@ -75,8 +84,8 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
             planned, student, exported = students[str(budget)]
             kept, candidates = choose(recipe, dense, exported, measured)
             made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
-            ship(run, materials, budget, made)
             reports.append(tell(run, materials, budget, made))
+            ship(run, materials, made, reports[-1])
         write_reports(recipe.out, reports)
         return reports
 
@@ -147,31 +156,67 @@ def choose(
     return kept, candidates
 
 
-def ship(run: Run, materials: Materials, budget: Budget, made: Made) -> None:
+def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
     """Put the bundle into its budget's folder, and the student's weights beside it."""
-    folder = budget_folder(run.folder, str(budget))
+    folder = budget_folder(run.folder, report.budget.text)
     config = made.student.model.encoder.config.to_dict()
-    question = made.measured.question(made.kept)
     ours = made.student.stage.read("config.json")
     config |= {key: ours[key] for key in ("id2label", "label2id", "problem_type")}
+    recipe = materials.recipe
+    told = {key: value for key, value in report.recipe.items() if key != "out"}
     facts = {
-        "task": materials.task.name,
-        "metric": materials.task.metric,
-        "score": made.kept.test_score,
-        "precision": made.kept.precision,
-        "threads": materials.recipe.threads,
-        "batch": materials.recipe.batch,
-        "sequence": materials.recipe.sequence,
-        "runs": materials.recipe.run_plan,
-        "budget": {"ms": question.budget_ms, "percentile": question.percentile},
+        "task": report.task.name,
+        "metric": report.task.metric,
+        "score": report.after.score,
+        "precision": report.after.precision,
+        "threads": recipe.threads,
+        "batch": recipe.batch,
+        "sequence": recipe.sequence,
+        "runs": recipe.run_plan,
+        "budget": {"ms": report.budget.ms, "percentile": report.budget.percentile},
         "shape": made.planned.plan.shape.to_dict(),
         "target": materials.target.name,
+        "plan": {
+            "predicted_ms": made.planned.plan.predicted_ms,
+            "predicted_loss": made.planned.plan.predicted_loss,
+        },
+        "verdict": report.verdict.model_dump(mode="json"),
+        "measured": {"sha256": report.export.sha256, "on": device(report)},
+        "recipe_sha256": digest(told),
+        "data_sha256": report.task.digest,
+        "versions": versions(report),
     }
+    model = model_facts(materials, config)
+    documents = {
+        "README.md": model_card(report, model),
+        "bom.cdx.json": bill_of_materials(report, model),
+    }
+    golden = golden_answers(materials, made.kept)
     with tempfile.TemporaryDirectory() as temporary:
         materials.tokenizer.save_pretrained(temporary)
-        write_bundle(folder / "bundle", made.kept.path, Path(temporary), config, facts)
+        write_bundle(
+            folder / "bundle",
+            made.kept.path,
+            Path(temporary),
+            config,
+            facts,
+            golden=golden,
+            documents=documents,
+        )
     _link(made.student.stage.folder, folder / "model")
     _link(made.dense.stage.folder, run.folder / "dense")
+
+
+def model_facts(materials: Materials, config: Mapping[str, Any]) -> ModelFacts:
+    """What the bundle tells of its model beside the report."""
+    asked, found = materials.recipe.model, Path(materials.inputs.model)
+    return ModelFacts(
+        base=Path(asked).name if found.is_dir() else asked,
+        family=str(config["model_type"]),
+        licence=licence_of(found),
+        labels=materials.task.labels,
+        pairs=materials.task.test.pairs is not None,
+    )
 
 
 def _link(goal: Path, link: Path) -> None:

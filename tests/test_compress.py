@@ -300,6 +300,32 @@ def test_the_auxiliary_task_is_told(first: Made) -> None:
     assert "statistics pooled" in report.transfer.note
 
 
+def test_the_bundle_proves_what_it_is(first: Made) -> None:
+    bundle = first.folder / "bundle"
+    verified = edgeprune.verify(bundle)
+    assert verified.agrees
+    assert verified.golden is not None
+    assert verified.golden["rows"] == 32
+    assert verified.golden["tolerance"]["agreement"] == 1
+    manifest = verify_bundle(bundle)
+    assert manifest["measured"]["sha256"] == first.report.export.sha256
+    assert manifest["verdict"]["outcome"] == "met"
+    assert manifest["data_sha256"] == first.report.task.digest
+    assert manifest["versions"]["edgeprune"] == edgeprune.__version__
+    golden = json.loads((bundle / "golden.json").read_text())
+    assert all(len(row) == first.recipe.sequence for row in golden["inputs"]["input_ids"])
+
+
+def test_the_bundle_tells_no_row_and_no_folder(first: Made) -> None:
+    bundle = first.folder / "bundle"
+    texts = [row["text"] for row in rows_of(first.recipe.task)]
+    for name in ("README.md", "bom.cdx.json", "golden.json", "edgeprune.json", "config.json"):
+        told = (bundle / name).read_text(encoding="utf-8")
+        assert str(first.folder.parent) not in told
+        assert not any(text in told for text in texts)
+    assert "more letters used" in (bundle / "README.md").read_text()
+
+
 def test_nothing_half_made_is_left(first: Made) -> None:
     hidden = [path for path in first.folder.rglob(".*") if path.name != ".lock"]
     assert hidden == []
@@ -317,6 +343,10 @@ def test_everything_that_a_page_shows_lies_in_the_run_folder(first: Made) -> Non
     assert {row["training"] for row in teaching.dicts()} == {"alone", "coupled"}
 
 
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 # --- a later call -------------------------------------------------------------------------------
 
 
@@ -328,7 +358,7 @@ def test_a_second_call_redoes_nothing_and_says_the_same(first: Made, later: Late
     told = [json.loads(made.report.to_json()) for made in (first, second)]
     ours, theirs = ({k: v for k, v in one.items() if k not in about} for one in told)
     assert ours == theirs
-    verify_bundle(second.folder / "bundle")
+    assert bytes_of(second.folder / "bundle") == bytes_of(first.folder / "bundle")
 
 
 def test_another_budget_redoes_only_what_depends_on_it(first: Made, later: Later) -> None:
@@ -366,6 +396,7 @@ def test_int8_is_tried_and_kept_where_it_pays(first: Made, later: Later) -> None
     kept = int8 if int8.kept else fp32
     assert (made.report.after.precision, made.report.after.score) == (kept.precision, kept.score)
     assert verify_bundle(made.folder / "bundle")["precision"] == kept.precision
+    assert edgeprune.verify(made.folder / "bundle").agrees
     if not int8.kept:
         assert "on validation, the floor is" in int8.why
 

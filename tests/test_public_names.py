@@ -46,6 +46,7 @@ PUBLIC = [
     "dry_run",
     "load",
     "profile",
+    "verify",
 ]
 
 LEARNING = ["compress", "compress_all", "dry_run", "load"]

@@ -30,6 +30,9 @@ EXIT_CODES = (
 # What the system says when it will not write: no space, no quota, read-only, no permission.
 FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
+# What it says of a name that no file can have.
+UNUSABLE_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
+
 # typer carries its own copy of click or uses the installed one, by its version.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -65,6 +68,7 @@ Subject = Annotated[
     Path, typer.Argument(metavar="PATH", help="A run folder, a bundle or an ONNX file.")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")]
 Target = Annotated[
     str | None,
     _option("Where latency counts: a runtime, or runtime@device (`targets list`).", WHAT, "ort"),
@@ -719,6 +723,102 @@ def runs_clean(
     return 0
 
 
+@app.command()
+def verify(
+    bundle: Bundle,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key (PEM) of whoever must have signed it."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare a bundle's files with its manifest, and its answers with the golden ones.
+
+    0 whole and answers as it did, 1 answers differ, 6 a file was changed, added or exchanged.
+
+    \b
+    edgeprune verify runs/mrpc/bundle
+    edgeprune verify runs/mrpc/bundle --key release.pub --json
+    """
+    result = edgeprune.verify(bundle, key=key)
+    if json:
+        show.out(show.as_json(result.to_dict()))
+    else:
+        show.err(show.verified(result), typer.colors.GREEN if result.agrees else typer.colors.RED)
+    return result.exit_code
+
+
+@app.command()
+def sign(
+    bundle: Bundle,
+    key: Annotated[Path, typer.Option(help="Private key (PEM), of an elliptic curve.")],
+    debug: Debug = False,
+) -> int:
+    """Sign a bundle by a local key pair, as an OpenSSF model signature; needs edgeprune[sign].
+
+    \b
+    openssl ecparam -name prime256v1 -genkey -noout -out release.key
+    openssl ec -in release.key -pubout -out release.pub
+    edgeprune sign runs/mrpc/bundle --key release.key
+    """
+    from edgeprune.ship.signature import sign
+
+    show.err(f"wrote {sign(bundle, key)}")
+    return 0
+
+
+@app.command()
+def ship(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE PLACE...",
+            help="Then the places: a folder, or DEVICE:ADDRESS:FOLDER. No bundle with --rollback.",
+        ),
+    ],
+    rollback: Annotated[
+        bool, _flag("--rollback", "Make the previous release the current one again.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Put a bundle to work in folders: copied, verified there, then switched over at once.
+
+    PLACE/current is a link to the bundle, PLACE/previous to the one before. A place that fails
+    keeps what it had; the exit code is the highest of all places'.
+
+    \b
+    edgeprune ship runs/mrpc/bundle /srv/models/intent
+    edgeprune ship --rollback /srv/models/intent
+    """
+    from edgeprune import delivery
+
+    places = paths if rollback else paths[1:]
+    if not places:
+        raise InputError("ship", why="no place to ship to", remedy="give a folder after the bundle")
+    done = delivery.rollback(places) if rollback else delivery.ship(paths[0], places)
+    if json:
+        show.out(show.as_json([one.to_dict() for one in done]))
+    elif len(done) == 1 and done[0].error is not None:
+        raise done[0].error
+    else:
+        show.err(show.outcomes(done))
+    return delivery.exit_code(done)
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="An error's code, EP150 for example.")],
+    debug: Debug = False,
+) -> int:
+    """Tell what an error code means: the usual causes, and what to do about each."""
+    from edgeprune.explain import explain
+
+    show.out("\n".join(explain(code).lines()))
+    return 0
+
+
 @targets_app.command("list")
 def targets_list(json: Json = False, debug: Debug = False) -> int:
     """Every installed runtime and device, whether it is usable here, and what repairs it."""
@@ -792,6 +892,10 @@ def _told(error: Exception) -> EdgepruneError:
         return TargetError("this command", why=f"needs {error.name}, not installed", remedy=remedy)
     if isinstance(error, MemoryError):
         return ResourceError("memory", why="not enough", remedy="choose a smaller batch or model")
+    if isinstance(error, OSError) and error.errno in UNUSABLE_NAME:
+        return InputError(
+            str(error.filename)[:80], why=str(error.strerror), remedy="check the name"
+        )
     if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
         remedy = "make room or give permission, or choose another folder"
         return ResourceError(str(error.filename or "disk"), why=str(error.strerror), remedy=remedy)

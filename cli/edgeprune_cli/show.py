@@ -8,9 +8,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeprune.course import Course, StageRow
+    from edgeprune.delivery import Outcome, Verified
     from edgeprune.gate.check import Checked
     from edgeprune.measure.doctor import Diagnosis
     from edgeprune.measure.profile import Profile
@@ -159,6 +160,36 @@ def checked(found: Checked) -> None:
             err(f"  it would take {one.verdict['more']}")
     if found.outcome == "inconclusive" and found.demands.inconclusive != "fail":
         err(f"  inconclusive is let through, as --inconclusive {found.demands.inconclusive} asks")
+
+
+def verified(result: Verified) -> str:
+    """A bundle that is whole, in one line."""
+    signed = {"valid": "signature valid", "not checked": "signature not checked (--key)"}
+    words = [f"{result.files} files as written", signed.get(result.signature, "not signed")]
+    return f"{result.bundle}: {', '.join(words)}, {_answers(result.golden)}"
+
+
+def outcomes(done: Sequence[Outcome]) -> str:
+    """What came of each place as a table, and below it the errors."""
+    rows = [_outcome(one) for one in done]
+    lines = [table(("place", "state", "release", "previous", "answers"), rows, numbers=False)]
+    return "\n".join(lines + [f"error[{e.code}]: {e}" for one in done if (e := one.error)])
+
+
+def _outcome(one: Outcome) -> Sequence[str]:
+    if one.release is None:
+        return (one.place, "failed, as it was before", "", "", "")
+    release = one.release
+    golden = _answers(release.golden)
+    return (one.place, release.state, release.release, release.previous or "", golden)
+
+
+def _answers(golden: Mapping[str, Any] | None) -> str:
+    if golden is None:
+        return "no golden answers"
+    found = "nothing finite" if golden["max_abs"] is None else f"max-abs {golden['max_abs']:.1e}"
+    verb = "agree" if golden["agrees"] else "differ"
+    return f"{golden['rows']} golden answers {verb} ({found}, cosine {golden['cosine']:.6f})"
 
 
 def profile_json(result: Profile) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgeprune.errors import BudgetError, OnnxError, RecipeError
+from edgeprune.errors import BudgetError, OnnxError, RecipeError, RefusedError
 from edgeprune.latency import Budget, check_percentile
 from edgeprune.measure.profile import RUN_PLANS, Settings
+from edgeprune.onnx_file import check_onnx
 from edgeprune.report.report import Report
 from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
 
@@ -65,6 +66,12 @@ class Subject:
 
         Raises OnnxError, InputError, RefusedError for a bundle that is not as it was written.
         """
+        subject = cls._found(path)
+        check_onnx(subject.onnx)
+        return subject
+
+    @classmethod
+    def _found(cls, path: Path) -> Subject:
         if not path.is_dir():
             return cls(path)
         bundle = path / "bundle" if (path / "report.json").is_file() else path
@@ -74,6 +81,9 @@ class Subject:
                 why=f"holds neither a finished run nor {MODEL}",
                 remedy="give an ONNX file, a bundle or the --out folder of a run",
             )
+        if (bundle / MODEL).is_symlink():
+            why = "a link, which may lead anywhere"
+            raise RefusedError(f"{bundle / MODEL}", why=why, remedy="give the file itself")
         manifest = verify_bundle(bundle) if (bundle / MANIFEST).is_file() else {}
         home = bundle.resolve().parent
         if not (home / "report.json").is_file():

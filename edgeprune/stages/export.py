@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 
 from edgeprune.encoder import Classifier
-from edgeprune.export.answers import Floats, Inputs, Parity, answer_rows, check_parity
+from edgeprune.export.answers import (
+    MAX_ABS,
+    MIN_COSINE,
+    Floats,
+    Inputs,
+    Parity,
+    answer,
+    answer_rows,
+    check_parity,
+    open_session,
+)
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
@@ -19,7 +30,12 @@ from edgeprune.measure.looks import look
 from edgeprune.measure.profile import RUN_PLANS, Profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
 from edgeprune.run import Run, Stage, write_json
+from edgeprune.ship.bundle import Golden
 from edgeprune.stages.materials import Materials, versions
+
+GOLDEN_ROWS = 32
+# int8 differs between processors by design, and a near tie may then fall the other way.
+INT8_COSINE, INT8_AGREEMENT = 0.99, 0.9
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,22 @@ def _torch_answers(model: Classifier) -> Callable[[Inputs], Floats]:
         return cast(Floats, logits.numpy())
 
     return answers
+
+
+def golden_answers(materials: Materials, exported: Exported) -> Golden:
+    """What the file answers to some test rows, each alone and padded to the recipe's length."""
+    tokens, recipe = materials.tokens["test"], materials.recipe
+    chosen = np.random.default_rng(recipe.seed).permutation(len(tokens))[:GOLDEN_ROWS]
+    session = open_session(exported.path, threads=1)
+    names = [value.name for value in session.get_inputs()]
+    inputs = tokens.batch(chosen, names, recipe.sequence)
+    rows = [{name: inputs[name][[row]] for name in names} for row in range(len(chosen))]
+    logits = np.concatenate([answer(session, row) for row in rows])
+    if exported.precision == "int8":
+        return Golden(inputs, logits, None, INT8_COSINE, INT8_AGREEMENT)
+    # Answers may be large numbers, as scores are; their differences are then large too.
+    largest = MAX_ABS * max(1.0, float(np.abs(logits).max()))
+    return Golden(inputs, logits, largest, MIN_COSINE, 1.0)
 
 
 @dataclass(frozen=True)
