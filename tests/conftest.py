@@ -40,7 +40,7 @@ from edgeprune.shape import LayerShape, Shape
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # No test talks to the adb server of whoever runs it, and so to their phone.
-os.environ["ADB_SERVER_SOCKET"] = "localfilesystem:/nonexistent/adb"
+os.environ["ADB_SERVER_SOCKET"] = "localfilesystem:/dev/null/adb"
 
 # The same examples each time, however long they take on a busy machine.
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)

@@ -185,7 +185,7 @@ def test_a_model_is_profiled_there(world: World, onnx: Path, target: str) -> Non
     taken = profile({"model": onnx}, Target.parse(target), FEW)["model"]
     assert taken.target == target
     assert [len(launch) for launch in taken.latency.launches_ms] == [5, 5]
-    assert taken.facts["device"]["device"] == f"adb:{SERIAL}"
+    assert taken.facts["device"]["device"] == target.partition("@")[2]
     assert taken.facts["device"]["affinity"]
     assert "android" not in taken.facts["device"]
     assert [*world.tmp.iterdir()] == []
@@ -227,7 +227,7 @@ def test_with_no_device_it_says_what_to_do(own_world: World) -> None:
 def test_an_adb_server_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("adb") is None:
         pytest.skip("no adb here")
-    monkeypatch.setenv("ADB_SERVER_SOCKET", "localfilesystem:/nonexistent/adb")
+    monkeypatch.setenv("ADB_SERVER_SOCKET", "localfilesystem:/dev/null/adb")
     check = Adb().check()
     assert "cannot connect to daemon" in check.why
     assert "kill-server" in check.remedy

@@ -106,7 +106,8 @@ class Bench:
     def answer(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The named model's outputs for these inputs, from a fresh process as all else."""
         path = self._here / "inputs.npz"
-        np.savez(path, **inputs)
+        arrays: dict[str, Any] = dict(inputs)
+        np.savez(path, **arrays)
         there = self.target.device.push(path, self._folder)
         once = Blocks(iterations=1, block=1, settle=0, warmup_s=0.0)
         answers = self._run([name], once, seed=0, inputs=there).result["models"][name]["answers"]

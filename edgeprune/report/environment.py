@@ -8,8 +8,10 @@ from importlib import metadata
 from typing import Any
 
 PACKAGES = ("edgeprune", "torch", "transformers", "onnx", "onnxruntime", "numpy")
-DEVICE = ("device", "machine", "board", "cpu", "flags", "cores", "memory_mb", "kernel", "governor")
-DEVICE += ("android", "thermal_status", "battery_celsius", "powered", "fixed_performance")
+DEVICE = (
+    *("device", "machine", "board", "cpu", "flags", "cores", "memory_mb", "kernel", "governor"),
+    *("android", "thermal_status", "battery_celsius", "powered", "fixed_performance"),
+)
 RUNTIME = ("name", "version", "providers", "intra_op_threads", "graph_optimization", "synthetic")
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -35,21 +35,9 @@ FEW = Blocks(iterations=6, block=2, settle=1, warmup_s=0.01)
 # What a shell or an option parser would read as something else.
 ODD_NAMES = ("a b.onnx", "$(id).onnx", 'it\'s "so".onnx', "-rf.onnx", "a;id\n#.onnx", "ünï.onnx")
 ODD_WORDS = (
-    "",
-    " ",
-    "a b",
-    "a\nb",
-    "\t",
-    "$HOME",
-    "`id`",
-    "$(id)",
-    "it's",
-    "'\\''",
-    '"',
-    "\\",
-    "*",
+    *("", " ", "a b", "a\nb", "\t", "$HOME", "`id`", "$(id)", "it's", "'\\''", '"', "\\", "*", "~"),
+    *("a=b", "!", "-n", "--", "&", ";", "|", ">x", "#", "{a,b}", "%s", "ünïcödé"),
 )
-ODD_WORDS += ("~", "a=b", "!", "-n", "--", "&", ";", "|", ">x", "#", "{a,b}", "%s", "ünïcödé")
 
 
 class RuntimeContract(ABC):
@@ -371,7 +359,10 @@ def save_tiny_onnx(path: Path, width: int = 16) -> Path:
         ("MatMul", "mean head", "scores"),
         ("Add", "scores bias", "logits"),
     )
-    options = {"Cast": {"to": TensorProto.FLOAT}, "ReduceSum": {"keepdims": 0}}
+    options: dict[str, dict[str, Any]] = {
+        "Cast": {"to": TensorProto.FLOAT},
+        "ReduceSum": {"keepdims": 0},
+    }
     nodes = [
         helper.make_node(kind, inputs.split(), [output], **options.get(kind, {}))
         for kind, inputs, output in steps

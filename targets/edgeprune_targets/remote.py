@@ -113,13 +113,14 @@ class Link:
                         raise self.lost(f"no answer within {limit_s:g} s") from None
                     with contextlib.suppress(BrokenPipeError):
                         stdin.write(b"\n")
-        said, mark, _ = output.rpartition(f"\n{MARK} ")
-        if not mark:
-            raise self.lost(errors)
+        said, whole, _ = output.rpartition(f"\n{MARK} ")
         said, mark, word = said.rpartition(f"\n{LEASE_MARK} ")
-        if word.strip() in ("", "gone", "silence"):
-            raise self.lost(errors if not mark else f"nothing came through for {SILENCE_S:g} s")
-        return Finished(None if word.strip() == "limit" else int(word), said, errors)
+        if not whole or not mark:
+            raise self.lost(errors)
+        word = word.strip()
+        if word in ("gone", "silence"):
+            raise self.lost(f"nothing came through for {SILENCE_S:g} s")
+        return Finished(None if word == "limit" else int(word), said, errors)
 
     @contextlib.contextmanager
     def held(self, line: str) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
@@ -176,9 +177,9 @@ def folder(link: Link, copy: Copy, *places: str, after: str = "") -> Iterator[st
     with link.held(_line(HOLD, name, after, *places)) as (client, _):
         path = _first_line(client, "edgeprune-folder ")
         if path is None:
-            raise link.lost(client.communicate()[1])
+            raise link.lost(_errors(client))
         if not path:
-            raise refused("a folder there", client.communicate()[1])
+            raise refused("a folder there", _errors(client))
         _deliver(copy, LEASE, f"{path}/{LEASE.name}")
         yield path
     if client.returncode:  # the link that held the folder broke; another may do
@@ -218,7 +219,8 @@ def install_line(packages: Sequence[str]) -> str:
 def digest(finished: Finished) -> str:
     """What `sha256sum` said, after what a profile may have. Raises TargetError, ResourceError."""
     done("a file there", finished)
-    return (re.findall(r"\b[0-9a-f]{64}\b", finished.output) or [""])[-1]
+    found: list[str] = re.findall(r"\b[0-9a-f]{64}\b", finished.output)
+    return found[-1] if found else ""
 
 
 def run(
@@ -247,29 +249,31 @@ class Survey:
         return self._python
 
     @property
-    def _python(self) -> str:
-        return self.told["python"].strip() if self.told["version"].strip() else ""
-
-    @property
     def android(self) -> bool:
         return "android" in self.told
 
     def check(self, install: str) -> Check:
         """Whether models can be timed there; `install` is the line that brings a Python."""
-        system = self.told["system"].strip()
+        system = self._said("system")
         if system != "Linux":
             why = f"runs {system or 'an unknown system'}, not Linux or Android"
             return Check(False, why=why, remedy="measure on a device that does")
         if not self._python:
             return Check(False, why="has no Python that starts", remedy=install)
-        names = ("kernel", "machine", "version")
-        kernel, machine, version = (self.told[name].strip() for name in names)
-        return Check(True, f"Linux {kernel} {machine}, Python {version}")
+        said = f"Linux {self._said('kernel')} {self._said('machine')}"
+        return Check(True, f"{said}, Python {self._said('version')}")
 
     def facts(self, device: str) -> dict[str, Any]:
         facts = {"device": device} | machine_facts(self.told)
-        facts["python"] = self.told["version"].strip() or None
+        facts["python"] = self._said("version") or None
         return facts | (android_facts(self.told) if self.android else {})
+
+    @property
+    def _python(self) -> str:
+        return self._said("python") if self._said("version") else ""
+
+    def _said(self, name: str) -> str:
+        return self.told.get(name, "").strip()
 
 
 def _first_line(client: subprocess.Popen[str], mark: str) -> str | None:
@@ -285,6 +289,13 @@ def _first_line(client: subprocess.Popen[str], mark: str) -> str | None:
             return None
         heard += part
     return found[1].decode(errors="replace")
+
+
+def _errors(client: subprocess.Popen[str]) -> str:
+    try:
+        return client.communicate(timeout=LEAVE_S)[1]
+    except subprocess.TimeoutExpired:
+        return "no answer"
 
 
 def _deliver(copy: Copy, path: Path, there: str) -> None:
