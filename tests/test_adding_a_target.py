@@ -65,7 +65,7 @@ def test_a_model_is_measured_on_it(environment: dict[str, str], tmp_path: Path) 
     told = json.loads(said.stdout)
     assert told["target"] == "mine"
     assert told["facts"]["runtime"]["name"] == "mine"
-    assert sum(len(launch) for launch in told["latency"]) == 66
+    assert len(told["latency"]) == 5
     assert any("right, and slow" in note for note in told["notes"])
 
 

@@ -98,6 +98,7 @@ def profile(
     subject = Subject.find(Path(path))
     conditions = subject.conditions.but(asked)
     on = Target.parse(conditions.target)
+    subject.examine()
     with _stage(f"measuring on {on.name}", progress):
         return measure({"model": subject.onnx}, on, conditions.settings, progress)["model"]
 
@@ -133,6 +134,7 @@ def check(
     models = {"model": subject.onnx}
     if limit.share is not None:
         models["dense"] = subject.dense_for(limit)
+    subject.examine()
 
     def answer(target: Target) -> Sampled:
         with _stage(f"measuring on {target.name}", progress):

@@ -107,6 +107,8 @@ def compare(
     asked = {"target": target, "threads": threads, "batch": batch, "sequence": sequence}
     conditions = first.conditions.but(asked)
     on = Target.parse(conditions.target)
+    first.examine()
+    second.examine()
     settings = replace(conditions.settings, launches=blocks, iterations=ITERATIONS, least_s=0.0)
     progress.stage(f"comparing on {on.name}", cached=False)
     taken = profile({"a": first.onnx, "b": second.onnx}, on, settings, progress)

@@ -66,12 +66,6 @@ class Subject:
 
         Raises OnnxError, InputError, RefusedError for a bundle that is not as it was written.
         """
-        subject = cls._found(path)
-        check_onnx(subject.onnx)
-        return subject
-
-    @classmethod
-    def _found(cls, path: Path) -> Subject:
         if not path.is_dir():
             return cls(path)
         bundle = path / "bundle" if (path / "report.json").is_file() else path
@@ -95,6 +89,11 @@ class Subject:
             Report.read(home / "report.json"),
             dense if dense.is_file() else None,
         )
+
+    def examine(self) -> None:
+        """Look through its files before a runtime opens them. Raises OnnxError, RefusedError."""
+        for path in filter(None, (self.onnx, self.dense)):
+            check_onnx(path)
 
     @property
     def conditions(self) -> Conditions:
