@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ BUDGETS = ("50%", "25%", "12%")
 
 class Lines:
     """Progress as one line a stage."""
+
+    def outline(self, stages: Sequence[str]) -> None: ...
 
     def stage(self, name: str, *, cached: bool) -> None: ...
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeprune.compression import compress, compress_all, dry_run
+    from edgeprune.delivery import verify
     from edgeprune.encoder import load
     from edgeprune.errors import (
         BudgetError,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
         TargetError,
         Unreachable,
     )
-    from edgeprune.gate import check, profile
+    from edgeprune.gate.check import Checked, check, profile
+    from edgeprune.gate.compare import Comparison, compare
     from edgeprune.latency import Budget, Latency, LatencyTable
     from edgeprune.measure.profile import Profile
     from edgeprune.measure.verdict import Verdict
@@ -51,6 +53,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = [
     "Budget",
     "BudgetError",
+    "Checked",
+    "Comparison",
     "DataError",
     "Diverged",
     "EdgepruneError",
@@ -74,17 +78,21 @@ __all__ = [
     "Unreachable",
     "Verdict",
     "check",
+    "compare",
     "compress",
     "compress_all",
     "dry_run",
     "load",
     "profile",
+    "verify",
 ]
 
 _ROOMS = {
     "edgeprune.compression": ("compress", "compress_all", "dry_run"),
+    "edgeprune.delivery": ("verify",),
     "edgeprune.encoder": ("load",),
-    "edgeprune.gate": ("check", "profile"),
+    "edgeprune.gate.check": ("Checked", "check", "profile"),
+    "edgeprune.gate.compare": ("Comparison", "compare"),
     "edgeprune.latency": ("Budget", "Latency", "LatencyTable"),
     "edgeprune.measure.profile": ("Profile",),
     "edgeprune.measure.verdict": ("Verdict",),

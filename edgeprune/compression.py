@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeprune.inputs import read_inputs
+from edgeprune.inputs import Inputs, read_inputs
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.report import Report
+from edgeprune.stages import stage_names
+from edgeprune.status import facts_of, read_status
 
 if TYPE_CHECKING:
     from edgeprune.rehearsal import DryRun
@@ -26,7 +29,24 @@ def compress_all(
     Stages that an earlier call completed are taken from the run folder, unless `restart`. Raises
     InputError, RefusedError, Unreachable, ParityError, Diverged, TargetError, ResourceError.
     """
-    inputs = read_inputs(recipe)
+    return _run(read_inputs(recipe), progress, restart=restart)
+
+
+def resume(folder: Path, *, progress: Progress = SILENT, restart: bool = False) -> list[Report]:
+    """Go on with the run of a folder, by its own recipe; a report for each of its budgets.
+
+    Raises DataError where the data changed since the run began, unless `restart`, and what
+    `compress_all` raises.
+    """
+    status = read_status(folder)
+    inputs = read_inputs(status.recipe)
+    if not restart:
+        status.refuse_changed(facts_of(inputs))
+    return _run(inputs, progress, restart=restart)
+
+
+def _run(inputs: Inputs, progress: Progress, *, restart: bool) -> list[Report]:
+    progress.outline(stage_names(inputs.recipe))
     from edgeprune.pipeline import run_pipeline
 
     return run_pipeline(inputs, progress, restart=restart)

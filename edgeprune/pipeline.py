@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
-from edgeprune.measure.verdict import judge
+from edgeprune.model_folder import licence_of
 from edgeprune.progress import Progress
 from edgeprune.recipe import Recipe
+from edgeprune.report.bom import bill_of_materials
+from edgeprune.report.card import ModelFacts, device, model_card, versions
 from edgeprune.report.environment import environment
 from edgeprune.report.folder import budget_folder, slug, write_reports
 from edgeprune.report.report import (
@@ -35,13 +37,20 @@ from edgeprune.report.report import (
 from edgeprune.report.report import Round as RoundRow
 from edgeprune.report.report import Rows as RowCounts
 from edgeprune.report.report import Transfer as TransferPart
-from edgeprune.run import Run, open_run
+from edgeprune.run import Run, digest, open_run
 from edgeprune.ship.bundle import write_bundle
-from edgeprune.stages.export import Exported, Measured, export_model, measure_models
+from edgeprune.stages.export import (
+    Exported,
+    Measured,
+    export_model,
+    golden_answers,
+    measure_models,
+)
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.teaching import Teacher, measure_curves, teach_teacher
 from edgeprune.stages.timing import Timing, check_feasible, time_target
+from edgeprune.status import facts_of, recording
 from edgeprune.task import Task
 from edgeprune.template import command_line
 
@@ -52,7 +61,10 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     Latency is settled before training is paid for: an unreachable budget ends the run at once.
     """
     recipe = inputs.recipe
-    with open_run(recipe.out, progress, restart=restart) as run:
+    with (
+        open_run(recipe.out, progress, restart=restart) as opened,
+        recording(opened, recipe, facts_of(inputs)) as run,
+    ):
         materials = prepare(inputs)
         timing = time_target(run, materials)
         check_feasible(recipe.budgets, timing, materials.encoder.shape)
@@ -65,15 +77,15 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
             student = recover_student(run, materials, teacher, sensitivity, planned, budget)
             exported = export_student(run, materials, student, budget)
             students[str(budget)] = (planned, student, exported)
-        files = [one for _, _, exported in students.values() for one in exported]
+        files = [(one, budget) for budget in recipe.budgets for one in students[str(budget)][2]]
         measured = measure_models(run, materials, dense, files)
         reports = []
         for budget in recipe.budgets:
             planned, student, exported = students[str(budget)]
             kept, candidates = choose(recipe, dense, exported, measured)
             made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
-            ship(run, materials, budget, made)
             reports.append(tell(run, materials, budget, made))
+            ship(run, materials, made, reports[-1])
         write_reports(recipe.out, reports)
         return reports
 
@@ -82,8 +94,6 @@ def export_student(
     run: Run, materials: Materials, student: Student, budget: Budget
 ) -> list[Exported]:
     """The student in every precision that the recipe considers."""
-    asked = materials.recipe.precision
-    precisions = ["fp32", "int8"] if asked == "auto" else [asked]
     return [
         export_model(
             run,
@@ -93,7 +103,7 @@ def export_student(
             precision,
             f"{precision}-{slug(str(budget))}",
         )
-        for precision in precisions
+        for precision in materials.recipe.precisions
     ]
 
 
@@ -146,29 +156,67 @@ def choose(
     return kept, candidates
 
 
-def ship(run: Run, materials: Materials, budget: Budget, made: Made) -> None:
+def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
     """Put the bundle into its budget's folder, and the student's weights beside it."""
-    folder = budget_folder(run.folder, str(budget))
+    folder = budget_folder(run.folder, report.budget.text)
     config = made.student.model.encoder.config.to_dict()
     ours = made.student.stage.read("config.json")
     config |= {key: ours[key] for key in ("id2label", "label2id", "problem_type")}
+    recipe = materials.recipe
+    told = {key: value for key, value in report.recipe.items() if key != "out"}
     facts = {
-        "task": materials.task.name,
-        "metric": materials.task.metric,
-        "score": made.kept.test_score,
-        "precision": made.kept.precision,
-        "threads": materials.recipe.threads,
-        "batch": materials.recipe.batch,
-        "sequence": materials.recipe.sequence,
-        "runs": materials.recipe.run_plan,
+        "task": report.task.name,
+        "metric": report.task.metric,
+        "score": report.after.score,
+        "precision": report.after.precision,
+        "threads": recipe.threads,
+        "batch": recipe.batch,
+        "sequence": recipe.sequence,
+        "runs": recipe.run_plan,
+        "budget": {"ms": report.budget.ms, "percentile": report.budget.percentile},
         "shape": made.planned.plan.shape.to_dict(),
         "target": materials.target.name,
+        "plan": {
+            "predicted_ms": made.planned.plan.predicted_ms,
+            "predicted_loss": made.planned.plan.predicted_loss,
+        },
+        "verdict": report.verdict.model_dump(mode="json"),
+        "measured": {"sha256": report.export.sha256, "on": device(report)},
+        "recipe_sha256": digest(told),
+        "data_sha256": report.task.digest,
+        "versions": versions(report),
     }
+    model = model_facts(materials, config)
+    documents = {
+        "README.md": model_card(report, model),
+        "bom.cdx.json": bill_of_materials(report, model),
+    }
+    golden = golden_answers(materials, made.kept)
     with tempfile.TemporaryDirectory() as temporary:
         materials.tokenizer.save_pretrained(temporary)
-        write_bundle(folder / "bundle", made.kept.path, Path(temporary), config, facts)
+        write_bundle(
+            folder / "bundle",
+            made.kept.path,
+            Path(temporary),
+            config,
+            facts,
+            golden=golden,
+            documents=documents,
+        )
     _link(made.student.stage.folder, folder / "model")
     _link(made.dense.stage.folder, run.folder / "dense")
+
+
+def model_facts(materials: Materials, config: Mapping[str, Any]) -> ModelFacts:
+    """What the bundle tells of its model beside the report."""
+    asked, found = materials.recipe.model, Path(materials.inputs.model)
+    return ModelFacts(
+        base=Path(asked).name if found.is_dir() else asked,
+        family=str(config["model_type"]),
+        licence=licence_of(found),
+        labels=materials.task.labels,
+        pairs=materials.task.test.pairs is not None,
+    )
 
 
 def _link(goal: Path, link: Path) -> None:
@@ -183,9 +231,8 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     """The report of one budget."""
     recipe = materials.recipe
     before, after = made.measured.of(made.dense), made.measured.of(made.kept)
-    limit = budget.resolve(before.latency)
-    target = f"{after.target} (proxy)" if after.proxy else after.target
-    verdict = judge(after.latency, limit, target=target, doubts=after.doubts)
+    question = made.measured.question(made.kept)
+    verdict = question.answer(after)
     before_score, after_score = made.dense.test_score, made.kept.test_score
     ratio = after_score / before_score if before_score > 0 else None
     shape, last = materials.encoder.shape, made.planned.rounds[-1]
@@ -194,7 +241,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     return Report(
         schema=FORMAT,
         verdict=Judgement.model_validate(verdict.to_dict()),
-        budget=Limit(text=str(budget), ms=cast(float, limit.ms), percentile=limit.percentile),
+        budget=Limit(text=str(budget), ms=question.budget_ms, percentile=question.percentile),
         before=_figures(materials.task, made.dense, before),
         after=_figures(materials.task, made.kept, after),
         score_ratio=ratio,
@@ -223,6 +270,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         ),
         seconds={stage.name: stage.seconds for stage in mine},
         cached=tuple(stage.name for stage in mine if stage.cached),
+        stages={stage.name: stage.key for stage in mine},
         environment=environment(after.target, after.facts),
         recipe=recipe.model_dump(mode="json"),
         command=command_line(recipe),

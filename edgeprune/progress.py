@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Hears what a run does, in order: `stage`, any number of `step` and `note`, `done`."""
+    """Hears what a run does: `outline`, then for each stage `stage`, `step`, `note` and `done`."""
+
+    def outline(self, stages: Sequence[str]) -> None:
+        """The stages that are to come; not told where there are none but the one that begins."""
 
     def stage(self, name: str, *, cached: bool) -> None:
         """A stage begins; `cached` when its result is taken from an earlier run."""
@@ -23,6 +27,8 @@ class Progress(Protocol):
 
 class Silent:
     """The default: hears everything and tells nothing."""
+
+    def outline(self, stages: Sequence[str]) -> None: ...
 
     def stage(self, name: str, *, cached: bool) -> None: ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgeprune.errors import RecipeError, ResourceError
 from edgeprune.latency import Budget
+from edgeprune.validation import explained
 
 TransferHow = Literal["none", "sequential", "joint"]
 TransferWhat = Literal["none", "weights", "stats", "both"]
@@ -111,7 +111,7 @@ class Recipe(BaseModel):
     threads: int = Field(
         default=1, ge=1, le=256, description="Threads of the runtime when measuring."
     )
-    runs: Literal["auto", "rapid", "quick", "standard", "thorough"] = Field(
+    runs: Literal["auto", "rapid", "quick", "standard", "mlperf"] = Field(
         default="auto",
         description="How many launches and inferences a measurement takes; auto: quick at effort "
         "quick, else standard.",
@@ -134,6 +134,17 @@ class Recipe(BaseModel):
     @property
     def budgets(self) -> list[Budget]:
         return [Budget.parse(text) for text in self.budget]
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What every student is exported in; `auto` compares the two."""
+        return ("fp32", "int8") if self.precision == "auto" else (self.precision,)
+
+    def from_anywhere(self) -> Recipe:
+        """The same with absolute paths, so that it holds in any working folder."""
+        keys = self.model_dump(mode="json")
+        absolute = {key: str(Path(value).absolute()) for key, value in _paths(keys, Path())}
+        return Recipe.model_validate(keys | absolute)
 
     def save(self, path: Path) -> None:
         """Write the keys that differ from their defaults; `read` takes them back from anywhere.
@@ -163,7 +174,7 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(keys)
         except ValidationError as error:
-            raise _explained(error, path) from None
+            raise explained(error, cls, "compress", path) from None
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -207,25 +218,3 @@ def _paths(keys: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
             continue
         if key == "out" or (folder / value).exists():
             yield key, value
-
-
-def _explained(error: ValidationError, path: Path | None) -> RecipeError:
-    first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0]) if first["loc"] else "recipe"
-    where = f" ({path})" if path else ""
-    option = f"--{key.replace('_', '-')}"
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, Recipe.model_fields, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else "`edgeprune init` lists all keys"
-        return RecipeError(f"recipe key {key!r}{where}", why="unknown", remedy=remedy)
-    if first["type"] == "missing":
-        return RecipeError(
-            f"recipe key {key!r}{where}",
-            why="missing",
-            remedy=f"give {option} or write it into a recipe",
-        )
-    return RecipeError(
-        f"recipe key {key!r}{where}",
-        why=f"{first['msg'].lower()}, got {first['input']!r}",
-        remedy=f"see {option} in `edgeprune compress --help`",
-    )

@@ -11,7 +11,7 @@ from typing import cast
 
 from edgeprune.inputs import Inputs
 from edgeprune.learn.train import Sample, teach
-from edgeprune.measure.profile import profile
+from edgeprune.measure.profile import GLANCE, profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
@@ -73,7 +73,7 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
     with tempfile.TemporaryDirectory() as folder:
         write = Probes(materials, Path(folder))
         files = {"dense": write(dense.layers, "fp32"), "smallest": write(empty.layers)}
-        taken = profile(files, materials.target, materials.settings("rapid"), progress)
+        taken = profile(files, materials.target, materials.settings(GLANCE), progress)
     share = taken["smallest"].undisturbed_ms / (AIM * taken["dense"].undisturbed_ms)
     latency = taken["dense"].latency
     budgets = (

@@ -25,6 +25,7 @@ from edgeprune.progress import Progress
 
 FORMAT = 1  # 1: {"format", "stage", "key", "made_from", "seconds", "files": {name: {size, sha256}}}
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 
 
 def digest(value: Any) -> str:
@@ -90,9 +91,28 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
     check_run_folder(folder)
     try:
         (folder / "stages").mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
     except OSError as error:
-        raise ResourceError(f"run folder {folder}", why=error.strerror or "cannot write") from None
+        raise _unwritable(folder, error) from None
+    with locked(folder):
+        try:
+            # All stages on restart, and else what a killed process left half-built.
+            for old in (folder / "stages").glob("*" if restart else ".*"):
+                shutil.rmtree(old)
+            yield Run(folder, progress)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise ResourceError(
+                f"run folder {folder}{where}", why=error.strerror or str(error)
+            ) from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a run folder for this process alone. Raises InputError, ResourceError as `open_run`."""
+    try:
+        lock = (folder / LOCK).open("a+")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,16 +127,23 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        try:
-            # All stages on restart, and else what a killed process left half-built.
-            for old in (folder / "stages").glob("*" if restart else ".*"):
-                shutil.rmtree(old)
-            yield Run(folder, progress)
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            raise ResourceError(
-                f"run folder {folder}{where}", why=error.strerror or str(error)
-            ) from error
+        yield
+
+
+def _unwritable(folder: Path, error: OSError) -> ResourceError:
+    return ResourceError(f"run folder {folder}", why=error.strerror or "cannot write")
+
+
+def held(folder: Path) -> bool:
+    """Whether a process works in the run folder now."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def check_run_folder(folder: Path) -> None:

@@ -8,13 +8,18 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from edgeprune.gate.result import CheckResult
 from edgeprune.recipe import Recipe
 from edgeprune.report.report import Report
 
 
 def schemas() -> dict[str, str]:
     """The text of each schema by its file name."""
-    return {"recipe.schema.json": _text(Recipe), "report.schema.json": _text(Report)}
+    return {
+        "check.schema.json": _text(CheckResult),
+        "recipe.schema.json": _text(Recipe),
+        "report.schema.json": _text(Report),
+    }
 
 
 def write_schemas(folder: Path) -> None:

@@ -23,3 +23,11 @@ def duration(seconds: float) -> str:
     """12.3 s, 4 min 05 s."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def age(seconds: float) -> str:
+    """3 d, 5 h, 12 min, 40 s."""
+    for unit_s, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{seconds // unit_s:.0f} {name}"
+    return f"{seconds:.0f} s"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import hypothesis
+import numpy as np
 import pytest
 
+from edgeprune.latency import Budget, Latency
+from edgeprune.measure.verdict import judge
+from edgeprune.report.folder import slug, write_reports
 from edgeprune.report.report import (
     ExportPart,
     Feasibility,
@@ -26,7 +31,9 @@ from edgeprune.report.report import (
     Rows,
     TaskPart,
     Transfer,
+    layer_rows,
 )
+from edgeprune.shape import LayerShape, Shape
 
 # Before torch is imported, and in every process that a test starts: one thread, so that the same
 # seed gives the same weights and tests do not fight for cores; and no network.
@@ -118,7 +125,9 @@ def _report(
                 "exceeded": 41,
                 "launches": 10,
                 "target": "ort",
-                "rule": "plain",
+                "look": 1,
+                "looks": 3,
+                "targets": 1,
                 "exit_code": {"met": 0, "missed": 1, "inconclusive": 3}[outcome],
                 "line": f"{outcome}  ort  p90 16.1 ms [15.9, 16.3] at 99 % < budget 16.4 ms",
             }
@@ -173,6 +182,112 @@ def _report(
     return Report(**(parts | changes))
 
 
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a finished run: its reports, and of its stages what a page is made from.
+
+    Keywords change its reports.
+    """
+
+    def make(*budgets: str, name: str = "run", **changes: Any) -> Path:
+        folder = tmp_path_factory.mktemp("runs") / name
+        return _run(folder, budgets or ("50%", "25%"), changes)
+
+    return make
+
+
+TABLE: dict[str, Any] = {
+    "attention_ms": {"0": 0.0, "2": 1.1, "4": 2.0},
+    "ffn_ms": {"0": 0.0, "32": 1.5, "64": 3.0},
+    "rest_ms": 0.8,
+    "slope": 1.1,
+    "fit_error": 0.012,
+    "spread": 0.03,
+    "notes": [],
+}
+LAYERS = (  # heads, FFN width, each before and after
+    ((4, 2), (64, 32)),
+    ((4, 0), (64, 64)),
+)
+
+
+def _run(folder: Path, budgets: tuple[str, ...], changes: dict[str, Any]) -> Path:
+    latencies = {
+        budget: Latency.of(_samples_ms(12.0 / (at + 1))) for at, budget in enumerate(budgets)
+    }
+    keys = {"latency": "a" * 64, "teacher": "b" * 64, "curves": "c" * 64}
+    keys |= {f"student-{slug(budget)}": "d" * 64 for budget in budgets}
+    reports = []
+    for budget, latency in latencies.items():
+        limit = Budget(ms=1.02 * latency.p90_ms)
+        parts: dict[str, Any] = {
+            "verdict": Judgement.model_validate(judge(latency, limit, target="ort").to_dict()),
+            "after": _figures(
+                score=0.8, p50_ms=latency.p50_ms, p90_ms=latency.p90_ms, size_mb=9.5, size=2_400_000
+            ),
+            "plan": PlanPart(
+                layers=layer_rows(
+                    Shape(tuple(LayerShape(h[0], f[0]) for h, f in LAYERS), 32, 8, 100),
+                    Shape(tuple(LayerShape(h[1], f[1]) for h, f in LAYERS), 32, 8, 100),
+                ),
+                predicted_ms=latency.p50_ms,
+                measured_untrained_ms=1.02 * latency.p50_ms,
+                rounds=(
+                    Round(
+                        aim_ms=latency.p50_ms,
+                        predicted_ms=latency.p50_ms,
+                        measured_ms=1.02 * latency.p50_ms,
+                    ),
+                ),
+            ),
+            "table": TABLE,
+            "stages": keys,
+            "recipe": {"model": "demo", "task": "mrpc", "budget": list(budgets)},
+        }
+        of_verdict = {"budget": Limit(text=budget, ms=cast(float, limit.ms), percentile=90)}
+        reports.append(_report(**(parts | changes)).model_copy(update=of_verdict))
+    write_reports(folder, reports)
+    _stages(folder / "stages", latencies, keys)
+    return folder
+
+
+def _samples_ms(middle_ms: float) -> list[list[float]]:
+    """Ten launches of a hundred, each a little apart from the others."""
+    random = np.random.default_rng(0)
+    shifts = random.normal(0, 0.01, 10)
+    return [(middle_ms * (1 + s + random.gamma(2, 0.01, 100))).tolist() for s in shifts]
+
+
+def _stages(stages: Path, latencies: dict[str, Latency], keys: dict[str, str]) -> None:
+    curves = {
+        f"{layer}.{kind}.{width}.error": np.array(0.01 * (most - width))
+        for layer in range(2)
+        for kind, most in (("attention", 4), ("ffn", 64))
+        for width in range(0, most + 1, most // 4)
+    }
+    steps = [{"target": 1 / (step + 1), "auxiliary": 2 / (step + 1)} for step in range(40)]
+    checkpoints = [{"step": step, "score": 0.6 + step / 100, "loss": 0.5} for step in (20, 30, 40)]
+    alone = {"steps": [{"target": row["target"]} for row in steps], "checkpoints": checkpoints}
+    history = {"alone": alone, "coupled": {"steps": steps, "checkpoints": checkpoints}}
+    for name, key in keys.items():
+        folder = stages / f"{name}-{key[:12]}"
+        folder.mkdir(parents=True)
+        scores = {"score": 0.8, "gain": 0.02 if name == "teacher" else -0.01}
+        scores |= {"taught": True} if name == "teacher" else {"recovered": False}
+        if name == "latency":
+            dense = {"latency": [[20.0, 21.0]] * 10, "undisturbed_ms": 19.5}
+            (folder / "dense.json").write_text(json.dumps(dense))
+            for budget, latency in latencies.items():
+                told = {"latency": latency.launches_ms, "undisturbed_ms": latency.percentile(5)}
+                (folder / f"fp32-{slug(budget)}.json").write_text(json.dumps(told))
+        elif name == "curves":
+            numpy = pytest.importorskip("safetensors.numpy")
+            numpy.save_file(curves, folder / "curves.safetensors")
+        else:
+            (folder / "history.json").write_text(json.dumps(history))
+            (folder / "scores.json").write_text(json.dumps(scores))
+
+
 def _figures(*, score: float, p50_ms: float, p90_ms: float, size_mb: float, size: int) -> Figures:
     return Figures(
         score=score,
@@ -194,3 +309,82 @@ def _task(name: str, *, train: int) -> TaskPart:
         rows=Rows(train=train, validation=200, test=1000),
         digest="1" * 64,
     )
+
+
+# --- a bundle that needs no torch to be made ----------------------------------------------------
+
+CLASSES = ("mostly p", "mostly q", "mostly r")
+
+
+@pytest.fixture
+def small_onnx(tmp_path: Path) -> Path:
+    """A classifier by ONNX alone: a token votes for the letter that it begins with."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    words = SPECIAL + WORDS
+    votes = [[float(word.startswith(letter)) for letter in "pqr"] for word in words]
+    scatter = np.random.default_rng(0).normal(0, 0.05, (len(words), len(CLASSES)))
+    shape: list[str | int] = ["batch", "sequence"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["votes", "input_ids"], ["each"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+            helper.make_node("Mul", ["each", "column"], ["kept"]),
+            helper.make_node("ReduceSum", ["kept", "middle"], ["logits"], keepdims=0),
+        ],
+        "small",
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, shape),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)])],
+        [
+            numpy_helper.from_array((votes + scatter).astype(np.float32), "votes"),
+            numpy_helper.from_array(np.array([-1]), "last"),
+            numpy_helper.from_array(np.array([1]), "middle"),
+        ],
+    )
+    path = tmp_path / "small.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+@pytest.fixture
+def small_bundle(small_onnx: Path, tmp_path: Path) -> Path:
+    """The bundle of `small_onnx`, with all that the bundle of a run has; it may be spoiled."""
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.pre_tokenizers import Whitespace
+
+    from edgeprune.hashing import file_digest
+    from edgeprune.ship.bundle import Golden, write_bundle
+
+    tokenizer = Tokenizer(
+        WordPiece({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = Whitespace()
+    saved = tmp_path / "tokenizer"
+    saved.mkdir()
+    tokenizer.save(str(saved / "tokenizer.json"))
+    (saved / "tokenizer_config.json").write_text("{}")
+    ids = np.random.default_rng(1).integers(5, len(SPECIAL + WORDS), (8, 12))
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+    logits = np.asarray(session.run(["logits"], inputs)[0])
+    folder = tmp_path / "run" / "bundle"
+    write_bundle(
+        folder,
+        small_onnx,
+        saved,
+        {"model_type": "bert", "id2label": {str(i): name for i, name in enumerate(CLASSES)}},
+        {"task": "letters", "sequence": 12, "measured": {"sha256": file_digest(small_onnx)}},
+        golden=Golden(inputs, logits, max_abs=1e-3, cosine=0.9999, agreement=1.0),
+        documents={"README.md": "# letters\n", "bom.cdx.json": "{}\n"},
+    )
+    return folder

@@ -23,8 +23,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgeprune
+from edgeprune.course import StageRow
 from edgeprune.errors import InputError, TargetError
-from edgeprune.gate import Conditions, Subject
+from edgeprune.gate.subject import Conditions, Subject
 from edgeprune.progress import Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import write_reports
@@ -35,6 +36,8 @@ from edgeprune_cli.app import main
 
 MakeReport = Callable[..., Report]
 Captured = pytest.CaptureFixture[str]
+jsonschema = pytest.importorskip("jsonschema")
+DOCS = Path(__file__).parent.parent / "docs"
 NULL_MS = 2.64  # what the null target says of `model`: 512 x 512 weights, 128 tokens
 
 targets_installed = pytest.mark.skipif(
@@ -71,7 +74,8 @@ def run(tmp_path: Path, model: Path, make_report: MakeReport) -> Path:
     (tmp_path / "tokenizer").mkdir()
     bundle = folder / "budgets" / "50pct" / "bundle"
     measured = {"target": "null", "runs": "rapid", "sequence": 32, "threads": 2, "batch": 1}
-    write_bundle(bundle, model, tmp_path / "tokenizer", {}, measured)
+    facts = {**measured, "budget": {"ms": 16.4, "percentile": 90}}
+    write_bundle(bundle, model, tmp_path / "tokenizer", {}, facts)
     write_reports(folder, [make_report(recipe={"budget": ["50%"], **measured})])
     return folder
 
@@ -216,12 +220,13 @@ def test_progress_away_from_a_terminal_is_one_line_a_stage(capsys: Captured) -> 
 def test_progress_that_takes_long_tells_what_is_left(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = iter([0.0, 0.0, 20.0, 21.0, 40.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
-    progress = show.LineProgress()
-    progress.stage("teacher", cached=False)
-    for done in (1, 2, 4):
-        progress.step(done, 5, "loss 0.3")
+    now_s = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    with show.progress(quiet=False) as progress:
+        progress.stage("teacher", cached=False)
+        for done, after_s in ((1, 20.0), (2, 1.0), (4, 19.0)):
+            now_s += after_s
+            progress.step(done, 5, "loss 0.3")
     assert capsys.readouterr().err.splitlines() == [
         "teacher ...",
         "  1/5, 1 min 20 s left · loss 0.3",
@@ -229,20 +234,64 @@ def test_progress_that_takes_long_tells_what_is_left(
     ]
 
 
-def test_progress_on_a_terminal_ends_with_a_line_a_stage(capsys: Captured) -> None:
-    from rich.console import Console
-    from rich.progress import Progress as Bars
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on stderr is taken for a terminal of 20 rows and 60 columns."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for name, value in {"TERM": "xterm", "LINES": "20", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
 
-    with Bars(console=Console(stderr=True, force_terminal=True), transient=True) as bars:
-        progress = show.BarProgress(bars)
+
+def test_progress_on_a_terminal_is_the_list_of_all_stages(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal(monkeypatch)
+    with show.progress(quiet=False) as progress:
+        progress.outline(["teacher", "curves [of 6]", "dense"])
         progress.stage("teacher", cached=True)
         progress.done("teacher", 41.0)
         progress.stage("curves [of 6]", cached=False)
         progress.step(3, 6, "layer 3")
+        progress.note("half the [heads] matter")
         progress.done("curves [of 6]", 65.0)
     told = capsys.readouterr().err
-    assert "✓ teacher  cached" in told
-    assert "✓ curves [of 6]  1 min 05 s" in told
+    assert "  half the [heads] matter" in told
+    last = told[told.rindex("✓ teacher") :].split("\x1b")[0].splitlines()
+    assert last == ["✓ teacher        cached", "✓ curves [of 6]  1 min 05 s", "  dense"]
+
+
+def test_an_error_leaves_the_list_of_stages_as_it_was(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), show.progress(quiet=False) as progress:
+        progress.stage("teacher", cached=False)
+        progress.step(3, 6, "loss 0.3")
+        raise KeyboardInterrupt
+    assert "3/6" in capsys.readouterr().err
+
+
+def test_a_running_stage_has_a_bar_and_what_is_left() -> None:
+    done = StageRow("table", "done", seconds=41.0)
+    row = StageRow("teacher", "running", False, 12.3, 30, 60, "loss 0.312", left_s=12.0)
+    assert show.stages([done, row, StageRow("curves")]) == [
+        "✓ table    41.0 s",
+        "▸ teacher  12.3 s  ████████░░░░░░░░ 30/60, 12.0 s left · loss 0.312",
+        "  curves",
+    ]
+
+
+@pytest.mark.parametrize("at", [0, 4, 20, 39])
+def test_more_stages_than_the_terminal_has_rows_are_shown_around_the_running_one(at: int) -> None:
+    rows = [StageRow(f"stage {i}", "done" if i < at else "to come") for i in range(40)]
+    rows[at] = StageRow(f"stage {at}", "running", seconds=1.0)
+    lines = show.stages(rows, height=20)
+    assert len(lines) <= 18
+    assert f"▸ stage {at}" in "\n".join(lines)
+    hidden = [int(line.split()[-2]) for line in lines if line.endswith(" more")]
+    assert sum(hidden) + len([line for line in lines if "stage" in line]) == 40
+    finished = [StageRow(row.name, "done") for row in rows]
+    assert len(show.stages(finished, height=20)) == 40  # nothing is drawn over it any more
 
 
 def test_quiet_progress_says_nothing(capsys: Captured) -> None:
@@ -287,8 +336,14 @@ def test_a_usage_error_is_one_line_that_exits_2(
         (["check", "nowhere", "--budget", "0ms"], "above zero"),
         (["check", "nowhere"], '--budget "12ms"'),
         (["profile", "nowhere", "--threads", "0"], "at least 1"),
-        (["profile", "nowhere", "--runs", "many"], "rapid, quick, standard, thorough"),
+        (["profile", "nowhere", "--runs", "many"], "rapid, quick, standard, mlperf"),
         (["profile", "."], "holds neither"),
+        (["status", "nowhere"], "no such folder"),
+        (["status", "."], "holds no status.json"),
+        (["resume", "nowhere"], "no such folder"),
+        (["pareto", "nowhere"], "no such folder"),
+        (["runs", "list", "nowhere"], "no such folder"),
+        (["runs", "clean", "nowhere"], "no such folder"),
     ],
 )
 def test_bad_input_is_one_line_that_exits_2(
@@ -412,10 +467,13 @@ def test_check_tells_programs_all_it_knows_on_stdout(model: Path, capsys: Captur
     captured = capsys.readouterr()
     assert captured.err == ""
     told = json.loads(captured.out)
-    assert told["verdict"]["outcome"] == "met"
-    assert told["verdict"]["budget_ms"] == 5
-    assert told["profile"]["proxy"] is True
-    assert sum(len(launch) for launch in told["profile"]["latency"]) == told["verdict"]["n"]
+    assert (told["outcome"], told["exit_code"]) == ("met", 0)
+    [one] = told["targets"]
+    assert one["verdict"]["budget_ms"] == 5
+    assert one["profile"]["proxy"] is True
+    assert sum(len(launch) for launch in one["profile"]["latency"]) == one["verdict"]["n"]
+    schema = json.loads((DOCS / "check.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(told, schema, jsonschema.Draft202012Validator)
 
 
 @targets_installed
@@ -427,7 +485,7 @@ def test_profile_measures_and_keeps_every_sample(
     assert main([*words, "--samples", str(samples)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["p50_ms"] == pytest.approx(NULL_MS, rel=0.02)
-    rows = [json.loads(line) for line in gzip.decompress(samples.read_bytes()).splitlines()]
+    _, *rows = [json.loads(line) for line in gzip.decompress(samples.read_bytes()).splitlines()]
     assert [row["samples_ms"] for row in rows] == told["latency"]
 
 
@@ -437,7 +495,7 @@ def test_profile_tells_people_on_stderr(model: Path, capsys: Captured) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "null (proxy)" in captured.err
-    assert "66 in 3 launches" in captured.err
+    assert "in 5 launches" in captured.err
 
 
 @targets_installed
@@ -468,7 +526,7 @@ def test_a_misspelt_target_is_told_its_like(model: Path, capsys: Captured) -> No
 @targets_installed
 def test_being_terminated_exits_143(model: Path) -> None:
     command = [sys.executable, "-m", "edgeprune_cli", "profile", str(model)]
-    command += ["--target", "null", "--runs", "thorough"]
+    command += ["--target", "null", "--runs", "mlperf"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr
         assert "measuring on null" in child.stderr.readline()

@@ -6,12 +6,14 @@ for; the others start from copies of its folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -28,16 +30,18 @@ from tokenizers import Tokenizer
 import edgeprune
 from edgeprune.compression import compress_all
 from edgeprune.effort import EFFORTS, Effort
-from edgeprune.errors import RecipeError, Unreachable
+from edgeprune.errors import InputError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
 from edgeprune.progress import SILENT, Silent
 from edgeprune.recipe import Recipe
+from edgeprune.report.page import figures_of, read_runs
 from edgeprune.report.report import Report
 from edgeprune.run import open_run
 from edgeprune.ship.bundle import verify_bundle
-from edgeprune.stages import materials, timing
+from edgeprune.stages import materials, stage_names, timing
 from edgeprune.stages.materials import prepare
 from edgeprune.stages.teaching import teach_teacher
+from edgeprune.status import read_status
 from edgeprune_cli.app import main
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -216,6 +220,17 @@ def test_every_stage_is_made_once_in_order(first: Made) -> None:
     assert first.progress.found == []
     assert list(first.report.seconds) == STAGES
     assert first.report.cached == ()
+    came_as_foreseen(first)
+
+
+def came_as_foreseen(made: Made) -> None:
+    """The status of a finished run tells the stages that its recipe lets expect, and no other."""
+    status = read_status(made.folder)
+    assert status.state == "finished"
+    assert [row.name for row in status.rows] == list(stage_names(made.recipe))
+    assert {row.state for row in status.rows} == {"done"}
+    assert [row.name for row in status.rows if row.cached] == made.progress.found
+    assert {*status.used} <= {path.name for path in (made.folder / "stages").iterdir()}
 
 
 def rows_of(task: str) -> list[dict[str, Any]]:
@@ -285,11 +300,51 @@ def test_the_auxiliary_task_is_told(first: Made) -> None:
     assert "statistics pooled" in report.transfer.note
 
 
+def test_the_bundle_proves_what_it_is(first: Made) -> None:
+    bundle = first.folder / "bundle"
+    verified = edgeprune.verify(bundle)
+    assert verified.agrees
+    assert verified.golden is not None
+    assert verified.golden["rows"] == 32
+    assert verified.golden["tolerance"]["agreement"] == 1
+    manifest = verify_bundle(bundle)
+    assert manifest["measured"]["sha256"] == first.report.export.sha256
+    assert manifest["verdict"]["outcome"] == "met"
+    assert manifest["data_sha256"] == first.report.task.digest
+    assert manifest["versions"]["edgeprune"] == edgeprune.__version__
+    golden = json.loads((bundle / "golden.json").read_text())
+    assert all(len(row) == first.recipe.sequence for row in golden["inputs"]["input_ids"])
+
+
+def test_the_bundle_tells_no_row_and_no_folder(first: Made) -> None:
+    bundle = first.folder / "bundle"
+    texts = [row["text"] for row in rows_of(first.recipe.task)]
+    for name in ("README.md", "bom.cdx.json", "golden.json", "edgeprune.json", "config.json"):
+        told = (bundle / name).read_text(encoding="utf-8")
+        assert str(first.folder.parent) not in told
+        assert not any(text in told for text in texts)
+    assert "more letters used" in (bundle / "README.md").read_text()
+
+
 def test_nothing_half_made_is_left(first: Made) -> None:
     hidden = [path for path in first.folder.rglob(".*") if path.name != ".lock"]
     assert hidden == []
     dangling = [path for path in first.folder.rglob("*") if not path.exists()]
     assert dangling == []
+
+
+def test_everything_that_a_page_shows_lies_in_the_run_folder(first: Made) -> None:
+    found = figures_of(read_runs([first.folder]))
+    assert found.left_out == {}
+    names = {figure.name for figure in found.made}
+    assert {"teaching", "recovery-50pct", "errors", "transfer", "latency-50pct"} <= names
+    (teaching,) = found.of("teaching")
+    assert len({row["step"] for row in teaching.dicts()}) == LITTLE.teacher_steps
+    assert {row["training"] for row in teaching.dicts()} == {"alone", "coupled"}
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # --- a later call -------------------------------------------------------------------------------
@@ -303,7 +358,7 @@ def test_a_second_call_redoes_nothing_and_says_the_same(first: Made, later: Late
     told = [json.loads(made.report.to_json()) for made in (first, second)]
     ours, theirs = ({k: v for k, v in one.items() if k not in about} for one in told)
     assert ours == theirs
-    verify_bundle(second.folder / "bundle")
+    assert bytes_of(second.folder / "bundle") == bytes_of(first.folder / "bundle")
 
 
 def test_another_budget_redoes_only_what_depends_on_it(first: Made, later: Later) -> None:
@@ -320,6 +375,7 @@ def test_another_budget_redoes_only_what_depends_on_it(first: Made, later: Later
     assert tight.before == loose.before  # measured once, in the same minutes
     assert (both.folder / "bundle").resolve().parent.name == "30pct"
     assert "plan-50pct" not in tight.seconds
+    came_as_foreseen(both)
 
 
 def test_another_way_to_measure_redoes_only_the_measurement(
@@ -331,6 +387,7 @@ def test_another_way_to_measure_redoes_only_the_measurement(
 def test_int8_is_tried_and_kept_where_it_pays(first: Made, later: Later) -> None:
     made = later({"precision": "auto"})
     assert made.progress.made == ["int8-50pct", "latency"]
+    came_as_foreseen(made)
     fp32, int8 = made.report.precisions
     assert (fp32.precision, int8.precision) == ("fp32", "int8")
     assert int8.p90_ms < fp32.p90_ms  # the null runtime goes by bytes
@@ -339,6 +396,7 @@ def test_int8_is_tried_and_kept_where_it_pays(first: Made, later: Later) -> None
     kept = int8 if int8.kept else fp32
     assert (made.report.after.precision, made.report.after.score) == (kept.precision, kept.score)
     assert verify_bundle(made.folder / "bundle")["precision"] == kept.precision
+    assert edgeprune.verify(made.folder / "bundle").agrees
     if not int8.kept:
         assert "on validation, the floor is" in int8.why
 
@@ -433,11 +491,12 @@ COMMAND = """
 import sys
 from dataclasses import replace
 from edgeprune.effort import EFFORTS, Effort
-from edgeprune.stages import materials
+from edgeprune.stages import materials, timing
 from edgeprune_cli.app import main
 
 EFFORTS["quick"] = {effort!r}
 materials.RATE = {rate!r}
+timing.STACK = 1
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -474,3 +533,81 @@ def test_the_command_exits_1_for_a_budget_out_of_reach(
     out = only_the_table(first, tmp_path / "run")
     assert main([*options(first, out, "2%"), "--quiet"]) == 1
     assert "the smallest budget that can be reached" in capsys.readouterr().err
+
+
+# --- stopped, and gone on with ------------------------------------------------------------------
+
+
+def into_the_teacher(made: Made, out: Path) -> subprocess.Popen[bytes]:
+    """The same command in another process, in the middle of a training that takes hours."""
+    program = COMMAND.format(effort=replace(LITTLE, teacher_steps=1_000_000), rate=RATE)
+    words = [sys.executable, "-c", program, *options(made, out, "50%"), "--quiet"]
+    child = subprocess.Popen(words)
+    while child.poll() is None:
+        with contextlib.suppress(InputError):  # it has not begun
+            row = read_status(out).current
+            if row is not None and row.name == "teacher" and row.done:
+                break
+        time.sleep(0.05)
+    return child
+
+
+def test_a_killed_run_is_told_and_gone_on_with_to_the_same_end(
+    first: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = only_the_table(first, tmp_path / "run")
+    with into_the_teacher(first, out) as child:
+        assert main(["status", str(out)]) == 0
+        assert f"process {child.pid}" in capsys.readouterr().out
+        assert main(["resume", str(out), "--quiet"]) == 2
+        assert f"in use by process {child.pid}" in capsys.readouterr().err
+        child.kill()
+    assert main(["status", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "stopped in stage teacher at step " in told
+    assert "run the same command to go on" in told
+    assert not (out / "report.json").exists()
+    assert main(["resume", str(out), "--quiet", "--json"]) == 0
+    resumed = json.loads(capsys.readouterr().out)
+    assert resumed["cached"] == ["table"]
+    unbroken = json.loads(first.report.to_json())
+    about = {"cached", "seconds", "peak_mb", "run", "recipe", "command"}
+    ours, theirs = ({k: v for k, v in one.items() if k not in about} for one in (resumed, unbroken))
+    assert ours == theirs
+    assert read_status(out).state == "finished"
+    assert [path for path in (out / "stages").iterdir() if path.name.startswith(".")] == []
+
+
+def test_going_on_with_what_is_done_redoes_nothing(
+    later: Later, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = later({})
+    assert main(["resume", str(made.folder), "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["cached"] == STAGES
+
+
+def test_data_that_changed_are_refused_unless_all_is_done_again(
+    first: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The budget is out of reach, so that nothing is trained here."""
+    task = tmp_path / "letters"
+    shutil.copytree(first.recipe.task, task)
+    out = only_the_table(first, tmp_path / "run")
+    changes = {"out": out, "task": str(task), "budget": ["2%"]}
+    with pytest.raises(Unreachable):
+        compress_all(first.recipe.model_copy(update=changes))
+    assert read_status(out).state == "failed"
+    assert main(["resume", str(out), "--quiet"]) == 1
+    capsys.readouterr()
+    with (task / "train.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"text": "p1 p2 q3", "label": "mostly p"}))
+    before = list((out / "stages").iterdir())
+    assert main(["resume", str(out), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "its data changed since it began (task letters: train 60 → 61)" in error
+    assert "--restart" in error
+    made = before[0].stat().st_mtime_ns
+    assert main(["resume", str(out), "--quiet", "--restart"]) == 1
+    assert [path.name for path in (out / "stages").iterdir()] == [before[0].name]
+    assert before[0].stat().st_mtime_ns > made  # all is done again, the table first
+    assert read_status(out).data["task"].train == 61

@@ -15,7 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
 from edgeprune.measure.launch import sha256
 from edgeprune.measure.profile import RUN_PLANS, Profile, Rounds, Settings, measure_table, profile
+from edgeprune.measure.samples import Sampled, read_samples, write_samples
 from edgeprune.measure.target import Check, Program, Runtime, Target
+from edgeprune.measure.verdict import LEAST_LAUNCHES
+from edgeprune.progress import Silent
 from edgeprune.shape import LayerShape, Shape
 from edgeprune_targets import BENCH
 from edgeprune_targets.local import Local
@@ -131,12 +134,13 @@ def test_a_profile_survives_json(save: Save) -> None:
 
 def test_samples_are_written_a_line_for_each_launch(save: Save, tmp_path: Path) -> None:
     taken = profile({"model": save()}, NULL, FEW)["model"]
-    taken.write_samples(tmp_path / "a.jsonl.gz")
-    taken.write_samples(tmp_path / "b.jsonl.gz")
+    write_samples(tmp_path / "a.jsonl.gz", [Sampled(taken)])
+    write_samples(tmp_path / "b.jsonl.gz", [Sampled(taken)])
     with gzip.open(tmp_path / "a.jsonl.gz", "rt") as file:
-        rows = [json.loads(line) for line in file]
+        head, *rows = [json.loads(line) for line in file]
+    assert head["format"] == "edgeprune-samples/1"
     assert [tuple(row["samples_ms"]) for row in rows] == list(taken.latency.launches_ms)
-    assert [row["launch"] for row in rows] == [0, 1]
+    assert read_samples(tmp_path / "a.jsonl.gz") == [Sampled(taken)]
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
 
 
@@ -160,20 +164,18 @@ def test_the_null_runtime_is_additive_in_width_and_blind_to_the_vocabulary(save:
 
 def test_outputs_that_are_not_numbers_are_a_doubt(save: Save) -> None:
     taken = profile({"ok": save("ok"), "nan": save("nan", scale=float("nan"))}, ORT, FEW)
-    assert not taken["ok"].doubts
-    assert [reason.code for reason in taken["nan"].doubts] == ["outputs_not_finite"]
+    # A busy machine may give other doubts to both.
+    codes = {name: {reason.code for reason in one.doubts} for name, one in taken.items()}
+    assert "outputs_not_finite" not in codes["ok"]
+    assert "outputs_not_finite" in codes["nan"]
 
 
 def test_all_models_are_measured_in_every_round(save: Save, tmp_path: Path) -> None:
     heard: list[str] = []
 
-    class Ear:
+    class Ear(Silent):
         def step(self, done: int, total: int, note: str = "") -> None:
             heard.append(note)
-
-        def stage(self, name: str, *, cached: bool) -> None: ...
-        def note(self, text: str) -> None: ...
-        def done(self, name: str, seconds: float) -> None: ...
 
     models = {name: save(name) for name in ("a", "b", "c")}
     profile(models, NULL, replace(FEW, launches=4), Ear())
@@ -321,8 +323,10 @@ def test_run_plans_follow_the_number_of_inferences_they_promise() -> None:
     counts = {name: plan.launches * plan.iterations for name, plan in RUN_PLANS.items()}
     assert counts["rapid"] >= 64
     assert counts["quick"] >= 128
-    assert counts["standard"] == counts["thorough"] == 1000
-    assert Settings.plan("quick", threads=2, sequence=64).threads == 2
+    assert counts["standard"] == 1000
+    assert counts["mlperf"] >= 1024
+    assert RUN_PLANS["mlperf"].least_s == 60
+    assert all(plan.launches >= LEAST_LAUNCHES for plan in RUN_PLANS.values())
 
 
 WIDTHS = (0, 8, 32, 64)

@@ -15,6 +15,8 @@ from edgeprune import errors
 PUBLIC = [
     "Budget",
     "BudgetError",
+    "Checked",
+    "Comparison",
     "DataError",
     "Diverged",
     "EdgepruneError",
@@ -38,11 +40,13 @@ PUBLIC = [
     "Unreachable",
     "Verdict",
     "check",
+    "compare",
     "compress",
     "compress_all",
     "dry_run",
     "load",
     "profile",
+    "verify",
 ]
 
 LEARNING = ["compress", "compress_all", "dry_run", "load"]
@@ -86,6 +90,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("from edgeprune import Recipe, Report, Verdict, Profile, check, profile", "torch"),
         ("from edgeprune import Recipe, Report, check, profile", "transformers"),
         ("from edgeprune import Recipe, Report, check, profile", "onnx"),
+        ("import edgeprune.status, edgeprune.runs, edgeprune.report.pareto", "torch"),
+        ("import edgeprune.status, edgeprune.runs, edgeprune.report.pareto", "onnx"),
         ("import edgeprune_cli.app", "numpy"),
         ("import edgeprune_cli.app", "pydantic"),
     ],

@@ -222,6 +222,19 @@ def test_markdown_takes_no_markup_from_names(make_report: MakeReport) -> None:
     assert "\\[l\\](u)" in told
 
 
+def test_markdown_fits_a_comment_on_github_and_says_where_it_was_cut(
+    make_report: MakeReport,
+) -> None:
+    notes = tuple(f"note {number} " + "x" * 500 for number in range(300))
+    told = to_markdown([make_report(notes=notes)])
+    assert 60_000 < len(told) <= 65_536
+    *_, last, nothing, cut = told.rstrip("\n").split("\n")
+    assert last.startswith("- note ")
+    assert last.endswith("x" * 500)
+    assert (nothing, cut[:9]) == ("", "*Cut here")
+    assert "Cut here" not in to_markdown([make_report()])
+
+
 def test_layer_rows_count_what_surgery_removes() -> None:
     before = Shape.uniform(2, 4, 32, hidden=16, head_dim=4, vocab=10)
     after = before.with_layers([LayerShape(1, 8), LayerShape(0, 0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -354,6 +355,28 @@ def test_the_score_decides_and_the_loss_between_equals(
 ) -> None:
     model = Classifier(encoder(), {"target": 2})
     assert Taught(model, *ours).beats(Taught(model, *theirs)) is better
+
+
+# --- history -----------------------------------------------------------------------------------
+
+
+def test_a_training_tells_each_task_s_loss_and_every_checkpoint() -> None:
+    train, auxiliary = classes(60), classes(60, "auxiliary", kinds=3)
+    found = taught(train, auxiliary, "sequential", replace(SHORT, steps=10))
+    steps = found.history.steps
+    assert [list(row) for row in steps] == [["auxiliary"]] * 5 + [["target"]] * 5
+    assert steps[5]["target"] == pytest.approx(0.69, abs=0.3)  # of two classes, not yet learned
+    checkpoints = found.history.checkpoints
+    assert checkpoints[-1].step == 10
+    assert max((one.score, -one.loss) for one in checkpoints) == (found.score, -found.loss)
+    assert json.loads(json.dumps(found.history.to_dict()))["steps"] == list(steps)
+
+
+def test_tasks_taught_together_are_told_apart() -> None:
+    train, auxiliary = classes(60), classes(60, "auxiliary", kinds=3)
+    steps = taught(train, auxiliary, "joint", replace(SHORT, steps=4)).history.steps
+    assert all(list(row) == ["target", "auxiliary"] for row in steps)
+    assert all(row["target"] != row["auxiliary"] for row in steps)
 
 
 # --- recovery ----------------------------------------------------------------------------------

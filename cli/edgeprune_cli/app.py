@@ -9,7 +9,7 @@ import errno
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -21,7 +21,7 @@ from edgeprune.errors import EdgepruneError, InputError, ResourceError, TargetEr
 from edgeprune_cli import show
 
 if TYPE_CHECKING:
-    from edgeprune import Recipe, Report
+    from edgeprune import Progress, Recipe, Report
 
 EXIT_CODES = (
     "Exit codes: 0 met, 1 missed, 2 bad input or usage, 3 inconclusive, 4 target or extra not "
@@ -29,6 +29,9 @@ EXIT_CODES = (
 )
 # What the system says when it will not write: no space, no quota, read-only, no permission.
 FULL_OR_CLOSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+# What it says of a name that no file can have.
+UNUSABLE_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 
 # typer carries its own copy of click or uses the installed one, by its version.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -42,9 +45,12 @@ app = typer.Typer(
 )
 targets_app = typer.Typer(help="What models can be measured on.", no_args_is_help=False)
 app.add_typer(targets_app, name="targets")
+runs_app = typer.Typer(help="The run folders that are there.", no_args_is_help=False)
+app.add_typer(runs_app, name="runs")
 
 WHAT, DATA, METHOD = "What", "Data", "Method"
 PRECISION, MEASURING, THIS_CALL = "Precision and quality", "Measuring", "This call"
+DEMANDS, OUTPUTS = "Demands", "Outputs"
 
 
 def _option(help: str, panel: str, default: object = None, choices: str = "") -> Any:
@@ -61,6 +67,8 @@ def _flag(name: str, help: str) -> Any:
 Subject = Annotated[
     Path, typer.Argument(metavar="PATH", help="A run folder, a bundle or an ONNX file.")
 ]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")]
 Target = Annotated[
     str | None,
     _option("Where latency counts: a runtime, or runtime@device (`targets list`).", WHAT, "ort"),
@@ -74,8 +82,11 @@ Runs = Annotated[
         "How many launches and inferences a measurement takes.",
         MEASURING,
         "standard",
-        choices="rapid, quick, standard, thorough",
+        choices="rapid, quick, standard, mlperf",
     ),
+]
+Restart = Annotated[
+    bool, _flag("--restart", "Redo every stage instead of taking up what is there.")
 ]
 Json = Annotated[bool, _flag("--json", "Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, _flag("--quiet", "Print nothing but errors.")]
@@ -221,7 +232,7 @@ def compress(
             "else standard.",
             MEASURING,
             "auto",
-            choices="auto, rapid, quick, standard, thorough",
+            choices="auto, rapid, quick, standard, mlperf",
         ),
     ] = None,
     seed: Annotated[
@@ -233,9 +244,7 @@ def compress(
     dry_run: Annotated[
         bool, _flag("--dry-run", "Print stages, feasibility and expected minutes; write nothing.")
     ] = False,
-    restart: Annotated[
-        bool, _flag("--restart", "Redo every stage instead of taking up what is there.")
-    ] = False,
+    restart: Restart = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -266,15 +275,69 @@ def _preview(recipe: Recipe, *, quiet: bool) -> int:
 
 
 def _compress(recipe: Recipe, *, restart: bool, json: bool, quiet: bool) -> int:
+    def work(progress: Progress) -> list[Report]:
+        return edgeprune.compress_all(recipe, progress=progress, restart=restart)
+
+    return _judged(work, json=json, quiet=quiet)
+
+
+def _judged(work: Callable[[Progress], list[Report]], *, json: bool, quiet: bool) -> int:
     from edgeprune.report.report import exit_code
 
     with show.progress(quiet=quiet) as progress:
-        reports = edgeprune.compress_all(recipe, progress=progress, restart=restart)
+        reports = work(progress)
     if json:
         show.out(_json(reports))
     elif not quiet:
         show.err("\n" + show.summary(reports))
     return exit_code(reports)
+
+
+@app.command()
+def resume(
+    run: RunFolder,
+    restart: Restart = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Go on with a run that was stopped, by its own recipe; exits as `compress` does.
+
+    Its data must be what they were when it began, unless all of it is done again.
+    """
+    from edgeprune.compression import resume
+
+    def work(progress: Progress) -> list[Report]:
+        return resume(run, progress=progress, restart=restart)
+
+    return _judged(work, json=json, quiet=quiet)
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    watch: Annotated[
+        bool, _flag("--watch", "Show it until the run ends, then what came of it.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show how far a run has come, from any terminal, while it works or after; exits 0.
+
+    \b
+    edgeprune status runs/mrpc
+    edgeprune status runs/mrpc --watch
+    """
+    from edgeprune.report.folder import read_reports
+    from edgeprune.status import follow, read_status
+
+    told = show.watch(follow(run)) if watch else read_status(run)
+    if json:
+        show.out(show.as_json(told.to_dict()))
+    else:
+        at_its_end = told.state == "finished" and (run / "report.json").is_file()
+        show.out(show.status(told, read_reports(run) if at_its_end else ()))
+    return 0
 
 
 @app.command()
@@ -336,12 +399,14 @@ def profile(
     edgeprune profile runs/mrpc
     edgeprune profile model.onnx --target ort --sequence 64 --runs quick
     """
-    from edgeprune.gate import measured
+    from edgeprune.measure.samples import Sampled, write_samples
 
+    keys = ("target", "threads", "batch", "sequence", "runs")
     with show.progress(quiet=quiet) as progress:
-        result = measured(path, context.params, progress)
+        asked = {key: context.params[key] for key in keys}
+        result = edgeprune.profile(path, **asked, progress=progress)
     if samples is not None:
-        result.write_samples(samples)
+        write_samples(samples, [Sampled(result)])
     if json:
         show.out(show.profile_json(result))
     elif not quiet:
@@ -355,55 +420,402 @@ def check(
     path: Subject,
     budget: Annotated[
         str | None,
-        typer.Option(
-            help='"12ms", "12 ms@p95", or "50%" of the run\'s unpruned model. Default: the run\'s.'
+        _option(
+            '"12ms", "12 ms@p95", or "50%" of the run\'s unpruned model.', DEMANDS, "the run's"
         ),
     ] = None,
-    target: Target = None,
+    percentile: Annotated[
+        float | None, _option("Percent of inferences that must be within the budget.", DEMANDS, 90)
+    ] = None,
+    confidence: Annotated[
+        float | None, _option("Percent; a wrong answer is so unlikely, each way.", DEMANDS, 99)
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        _option("A runtime, or runtime@device; several must all meet it.", DEMANDS, "the run's"),
+    ] = None,
+    score_floor: Annotated[
+        float | None, _option("Least score of the exported file on its test rows.", DEMANDS)
+    ] = None,
+    size: Annotated[str | None, _option('Largest model file, as "30MB".', DEMANDS)] = None,
+    parameters: Annotated[int | None, _option("Most parameters.", DEMANDS)] = None,
+    multiply_adds: Annotated[
+        int | None, _option("Most multiply-adds of an inference.", DEMANDS)
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        _option("The JSON of an earlier check: nothing countable may have grown.", DEMANDS),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option("File with these demands as its [check] table.", DEMANDS, "./edgeprune.toml"),
+    ] = None,
+    inconclusive: Annotated[
+        str | None,
+        _option("What that does to the exit code.", DEMANDS, "fail", choices="fail, warn, pass"),
+    ] = None,
+    looks: Annotated[
+        int | None, _option("How often data are doubled to decide, 1 to 3.", MEASURING, 3)
+    ] = None,
+    attempt: Annotated[
+        int, _flag("--attempt", "How often this CI job was started: a retry is a further look.")
+    ] = 1,
     threads: Threads = None,
     batch: Batch = None,
     sequence: Tokens = None,
     runs: Runs = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Write every sample here (.jsonl.gz).", rich_help_panel=OUTPUTS),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write JUnit XML here.", rich_help_panel=OUTPUTS)
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="Append Markdown here.", rich_help_panel=OUTPUTS)
+    ] = None,
+    openmetrics: Annotated[
+        Path | None, typer.Option(help="Write OpenMetrics here.", rich_help_panel=OUTPUTS)
+    ] = None,
+    annotations: Annotated[
+        str | None,
+        typer.Option(help="Print workflow commands on stdout: github.", rich_help_panel=OUTPUTS),
+    ] = None,
+    self_test: Annotated[
+        bool, _flag("--self-test", "Prove that the gate can say missed and met, with this model.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> int:
     """Measure a model and judge it against a budget: the exit code is the verdict.
 
-    0 met, 1 missed, 3 inconclusive. A run or its bundle is measured as its recipe says.
+    0 met, 1 missed, 3 inconclusive. What cannot flake is checked first: hashes, size, counts. A
+    run or its bundle is measured as its recipe says.
 
     \b
     edgeprune check runs/mrpc
     edgeprune check runs/mrpc/bundle --budget "12 ms@p95" --json > verdict.json
+    edgeprune check bundle --size 30MB --score-floor 0.85 --junit check.xml
     """
-    from edgeprune.gate import checked
+    from edgeprune.gate import outputs
+    from edgeprune.gate.check import prove
+    from edgeprune.gate.demands import Demands
+    from edgeprune.measure.samples import write_samples
 
+    if annotations not in (None, "github"):
+        raise InputError(f"--annotations {annotations}", why="unknown", remedy="write github")
+    if self_test:
+        with show.progress(quiet=quiet) as progress:
+            proof = prove(path, target=target[0] if target else None, progress=progress)
+        show.err(proof.text)
+        return proof.exit_code
+    options = {key: context.params[key] for key in Demands.model_fields}
     with show.progress(quiet=quiet) as progress:
-        result = checked(path, budget, context.params, progress)
+        found = edgeprune.check(path, config=config, attempt=attempt, progress=progress, **options)
+    if samples is not None:
+        write_samples(samples, found.targets)
+    if junit is not None:
+        outputs.write(junit, outputs.to_junit(found))
+    if summary is not None:
+        outputs.write(summary, outputs.to_summary(found), append=True)
+    if openmetrics is not None:
+        outputs.write(openmetrics, outputs.to_openmetrics(found))
+    for line in outputs.to_annotations(found) if annotations else []:
+        (show.err if json else show.out)(line)
     if json:
-        show.out(show.as_json(result.to_dict()))
+        show.out(show.as_json(found.to_dict()))
     elif not quiet:
-        show.err(result.verdict.line(), show.COLOURS.get(result.verdict.outcome))
-    return result.verdict.exit_code
+        show.checked(found)
+    return found.exit_code
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="What it was: a run, bundle or file.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What it is now.")],
+    target: Target = None,
+    blocks: Annotated[
+        int | None, _option("How often each is launched, in turn; at least 20.", MEASURING, 20)
+    ] = None,
+    delta: Annotated[
+        float | None, _option("By what share B may be slower than A.", DEMANDS, 0.03)
+    ] = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    sequence: Tokens = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Measure two models in turn on one device, and judge whether B is slower than A.
+
+    0 fine, 1 slower, 3 inconclusive.
+
+    \b
+    edgeprune compare old/bundle new/bundle
+    edgeprune compare runs/a runs/b --delta 0.05 --blocks 40
+    """
+    given = {"blocks": blocks, "delta": delta, "target": target, "threads": threads}
+    given |= {"batch": batch, "sequence": sequence}
+    asked: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    with show.progress(quiet=quiet) as progress:
+        found = edgeprune.compare(a, b, **asked, progress=progress)
+    if json:
+        show.out(show.as_json(found.to_dict()))
+    elif not quiet:
+        show.err(found.line(), show.COLOURS.get(found.finding))
+    return found.exit_code
+
+
+@app.command()
+def verdict(
+    samples: Annotated[Path, typer.Argument(metavar="SAMPLES", help="A .jsonl.gz of samples.")],
+    budget: Annotated[
+        str | None, _option('Another budget than was asked: "12 ms@p95".', DEMANDS)
+    ] = None,
+    confidence: Annotated[float | None, _option("Another confidence, in percent.", DEMANDS)] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Recompute a verdict from its samples, to the letter; the exit code is the verdict.
+
+    Exits 6 where the file holds another verdict than its samples give.
+
+    \b
+    edgeprune verdict samples.jsonl.gz
+    edgeprune verdict samples.jsonl.gz --budget 10ms
+    """
+    from edgeprune.gate.replay import replay
+    from edgeprune.measure.verdict import EXIT_CODES, together
+
+    verdicts = replay(samples, budget, confidence)
+    if json:
+        show.out(show.as_json([one.to_dict() for one in verdicts]))
+    else:
+        for one in verdicts:
+            show.err(one.line(), show.COLOURS.get(one.outcome))
+    return EXIT_CODES[together(one.outcome for one in verdicts)]
 
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN... [FILE.html]", help="Run folders; where the page goes."),
+    ],
     markdown: Annotated[bool, typer.Option("--markdown", help="In full, as Markdown.")] = False,
+    html: Annotated[
+        bool,
+        typer.Option(
+            "--html",
+            help="Write one HTML page that needs no network: of a run, into RUN/report.html, or "
+            "of several runs compared, into FILE.html.",
+        ),
+    ] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Write the page's figures into this folder, each as CSV and as JSON."),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show what came out of runs; exits 0 whatever their verdicts."""
+    """Show what came out of runs; exits 0 whatever their verdicts.
+
+    \b
+    edgeprune report runs/mrpc
+    edgeprune report runs/mrpc --html
+    edgeprune report runs/mrpc runs/rte --html both.html
+    edgeprune report runs/mrpc --figures figures
+    """
     from edgeprune.report.folder import read_reports
     from edgeprune.report.markdown import to_markdown
+    from edgeprune.report.page import write_page, write_run_figures
 
+    files = [path for path in runs if html and path.suffix == ".html" and not path.is_dir()]
+    runs = [path for path in runs if path not in files]
+    if not runs or len(files) > 1:
+        remedy = "for example `edgeprune report runs/a --html a.html`"
+        raise InputError("--html", why="takes runs and one file at most", remedy=remedy)
     all_reports = [read_reports(run) for run in runs]
+    if html:
+        show.err(f"wrote {write_page(runs, *files)}")
+    if figures is not None:
+        show.err(f"wrote {len(write_run_figures(runs, figures))} files into {figures}")
     if json:
         show.out(_json([one for reports in all_reports for one in reports]))
+    elif markdown:
+        show.out("\n".join(to_markdown(reports) for reports in all_reports))
+    elif not html and figures is None:
+        show.out("\n".join(show.summary(reports) for reports in all_reports))
+    return 0
+
+
+@app.command()
+def pareto(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="min or max of ms (p90), p50, score (kept of the unpruned model's), size (MB) or "
+            "parameters; then `with` what must hold, joined by `and`."
+        ),
+    ] = "min ms with score >= 0.98",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Choose a bundle among all budgets of runs; its path is on stdout. Exits 1 if none fulfils.
+
+    \b
+    edgeprune pareto runs/mrpc --rule "min ms with score >= 0.98"
+    cp -r $(edgeprune pareto runs/a runs/b --rule "max score with ms < 12 and size < 30") model
+    """
+    from edgeprune.report.pareto import Rule, choose
+
+    choice = choose(runs, Rule.parse(rule))
+    if not (json or quiet):
+        show.err(show.choice(choice))
+    if json:
+        show.out(show.paths_json(choice.to_dict()))
+    elif choice.chosen is not None:
+        show.out(str(choice.chosen.bundle))
     else:
-        tell = to_markdown if markdown else show.summary
-        show.out("\n".join(tell(reports) for reports in all_reports))
+        show.err(f"none of {len(choice.candidates)} bundles fulfils: {rule}", typer.colors.RED)
+    return 0 if choice.chosen is not None else 1
+
+
+@runs_app.command("list")
+def runs_list(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="It, and all below it.")] = Path(),
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Every run folder: its state, its verdicts, its size on disk and how old its last word is."""
+    from edgeprune.runs import list_runs
+
+    found = list_runs(folder)
+    show.out(show.paths_json([asdict(one) for one in found]) if json else show.run_folders(found))
+    return 0
+
+
+@runs_app.command("clean")
+def runs_clean(
+    run: RunFolder,
+    keep_bundles: Annotated[
+        bool, _flag("--keep-bundles", "Leave the reports and bundles of budgets no longer asked.")
+    ] = False,
+    dry_run: Annotated[bool, _flag("--dry-run", "Say what would go; remove nothing.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Remove from a finished run what its last recipe does not use, and say what that frees.
+
+    That is stages that no report of this recipe rests on, and budgets it does not ask for.
+    """
+    from edgeprune.runs import clean
+
+    found = clean(run, keep_bundles=keep_bundles, dry_run=dry_run)
+    if json:
+        show.out(show.paths_json([asdict(one) for one in found]))
+    else:
+        show.out(show.rubbish(found, removed=not dry_run))
+    return 0
+
+
+@app.command()
+def verify(
+    bundle: Bundle,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key (PEM) of whoever must have signed it."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare a bundle's files with its manifest, and its answers with the golden ones.
+
+    0 whole and answers as it did, 1 answers differ, 6 a file was changed, added or exchanged.
+
+    \b
+    edgeprune verify runs/mrpc/bundle
+    edgeprune verify runs/mrpc/bundle --key release.pub --json
+    """
+    result = edgeprune.verify(bundle, key=key)
+    if json:
+        show.out(show.as_json(result.to_dict()))
+    else:
+        show.err(show.verified(result), typer.colors.GREEN if result.agrees else typer.colors.RED)
+    return result.exit_code
+
+
+@app.command()
+def sign(
+    bundle: Bundle,
+    key: Annotated[Path, typer.Option(help="Private key (PEM), of an elliptic curve.")],
+    debug: Debug = False,
+) -> int:
+    """Sign a bundle by a local key pair, as an OpenSSF model signature; needs edgeprune[sign].
+
+    \b
+    openssl ecparam -name prime256v1 -genkey -noout -out release.key
+    openssl ec -in release.key -pubout -out release.pub
+    edgeprune sign runs/mrpc/bundle --key release.key
+    """
+    from edgeprune.ship.signature import sign
+
+    show.err(f"wrote {sign(bundle, key)}")
+    return 0
+
+
+@app.command()
+def ship(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE PLACE...",
+            help="Then the places: a folder, or DEVICE:ADDRESS:FOLDER. No bundle with --rollback.",
+        ),
+    ],
+    rollback: Annotated[
+        bool, _flag("--rollback", "Make the previous release the current one again.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Put a bundle to work in folders: copied, verified there, then switched over at once.
+
+    PLACE/current is a link to the bundle, PLACE/previous to the one before. A place that fails
+    keeps what it had; the exit code is the highest of all places'.
+
+    \b
+    edgeprune ship runs/mrpc/bundle /srv/models/intent
+    edgeprune ship --rollback /srv/models/intent
+    """
+    from edgeprune import delivery
+
+    places = paths if rollback else paths[1:]
+    if not places:
+        raise InputError("ship", why="no place to ship to", remedy="give a folder after the bundle")
+    done = delivery.rollback(places) if rollback else delivery.ship(paths[0], places)
+    if json:
+        show.out(show.as_json([one.to_dict() for one in done]))
+    elif len(done) == 1 and done[0].error is not None:
+        raise done[0].error
+    else:
+        show.err(show.outcomes(done))
+    return delivery.exit_code(done)
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="An error's code, EP150 for example.")],
+    debug: Debug = False,
+) -> int:
+    """Tell what an error code means: the usual causes, and what to do about each."""
+    from edgeprune.explain import explain
+
+    show.out("\n".join(explain(code).lines()))
     return 0
 
 
@@ -480,6 +892,10 @@ def _told(error: Exception) -> EdgepruneError:
         return TargetError("this command", why=f"needs {error.name}, not installed", remedy=remedy)
     if isinstance(error, MemoryError):
         return ResourceError("memory", why="not enough", remedy="choose a smaller batch or model")
+    if isinstance(error, OSError) and error.errno in UNUSABLE_NAME:
+        return InputError(
+            str(error.filename)[:80], why=str(error.strerror), remedy="check the name"
+        )
     if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
         remedy = "make room or give permission, or choose another folder"
         return ResourceError(str(error.filename or "disk"), why=str(error.strerror), remedy=remedy)

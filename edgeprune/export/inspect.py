@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 
+from edgeprune.errors import OnnxError
 from edgeprune.shape import Shape
+
+PRODUCTS = {"MatMul", "Gemm", "MatMulInteger"}
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,21 @@ class Contents:
 def inspect(path: Path, shape: Shape) -> Contents:
     """The operators and weights of a file, and the fusions that onnxruntime makes when it loads it.
 
-    `shape` says how many fusions of each kind there could be.
+    `shape` says how many fusions of each kind there could be. Raises OnnxError.
     """
-    model = onnx.load(str(path))
+    found = fusions_found(path)
+    could = {
+        "Attention": sum(layer.heads > 0 for layer in shape.layers),
+        "SkipLayerNormalization": 2 * len(shape.layers),
+        "BiasGelu": sum(layer.ffn > 0 for layer in shape.layers),
+    }
+    fusions = {name: {"expected": could[name], "found": found[name]} for name in could}
+    return replace(read_contents(path), fusions=fusions)
+
+
+def read_contents(path: Path) -> Contents:
+    """The operators and weights of a file; no fusions are looked for. Raises OnnxError."""
+    model = _load(path)
     weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 0]
     weights = [tensor for tensor in weights if tensor.data_type != onnx.TensorProto.INT64]
     return Contents(
@@ -42,29 +59,73 @@ def inspect(path: Path, shape: Shape) -> Contents:
         operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
         parameters=sum(int(np.prod(tensor.dims)) for tensor in weights),
         initializer_bytes=sum(tensor.ByteSize() for tensor in model.graph.initializer),
-        fusions=_fusions(path, shape),
+        fusions={},
     )
 
 
-def _fusions(path: Path, shape: Shape) -> dict[str, dict[str, int]]:
+def fusions_found(path: Path) -> dict[str, int]:
+    """How many of each kind stand in the graph that onnxruntime runs. Raises OnnxError."""
     found = Counter(node.op_type for node in _optimised(path).graph.node)
-    attention = sum(layer.heads > 0 for layer in shape.layers)
-    ffn = sum(layer.ffn > 0 for layer in shape.layers)
-    expected = {
-        "Attention": (attention, found["Attention"] + found["MultiHeadAttention"]),
-        "SkipLayerNormalization": (2 * len(shape.layers), found["SkipLayerNormalization"]),
-        "BiasGelu": (ffn, found["BiasGelu"] + found["FastGelu"]),
+    return {
+        "Attention": found["Attention"] + found["MultiHeadAttention"],
+        "SkipLayerNormalization": found["SkipLayerNormalization"],
+        "BiasGelu": found["BiasGelu"] + found["FastGelu"],
     }
-    return {name: {"expected": want, "found": have} for name, (want, have) in expected.items()}
 
 
-def _optimised(path: Path) -> onnx.ModelProto:
-    """The graph as onnxruntime runs it."""
+def multiply_adds(path: Path, batch: int, sequence: int) -> int | None:
+    """Of one inference's matrix products; None where a shape cannot be inferred.
+
+    Raises OnnxError.
+    """
+    model = _load(path)
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, (batch, sequence), strict=False):
+            if not dim.HasField("dim_value"):
+                dim.dim_value = size
+    # The exporter's notes are in symbols; with numbers, what was computed from shapes folds away.
+    del model.graph.value_info[:]
+    with tempfile.TemporaryDirectory() as folder:
+        sized = Path(folder) / "sized.onnx"
+        onnx.save(model, str(sized))
+        folded = _optimised(sized, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    graph = onnx.shape_inference.infer_shapes(folded).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+    total = 0
+    for node in graph.node:
+        if node.op_type in PRODUCTS:
+            left, out = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
+            if not left or not out or 0 in (*left, *out):
+                return None
+            transposed = any(a.name == "transA" and a.i for a in node.attribute)
+            total += math.prod(out) * left[-2 if transposed else -1]
+    return total
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(str(path))
+    except (OSError, DecodeError) as error:
+        raise OnnxError(f"ONNX file {path}", why=f"cannot be read: {error}") from None
+
+
+def _optimised(
+    path: Path,
+    level: onnxruntime.GraphOptimizationLevel = (
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ),
+) -> onnx.ModelProto:
+    """The graph as onnxruntime runs it, by default whole. Raises OnnxError."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
-        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.graph_optimization_level = level
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's errors share no base but this
+            raise OnnxError(f"ONNX file {path}", why=f"cannot be loaded: {error}") from None
         return onnx.load(options.optimized_model_filepath)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -71,12 +71,33 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """What validation said after so many steps."""
+
+    step: int
+    score: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training told on its way."""
+
+    steps: tuple[Mapping[str, float], ...] = ()  # each task's loss by its head, not yet weighed
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Taught:
     """A trained model with what validation said of it."""
 
     model: Classifier
     score: float
     loss: float
+    history: History = History()
 
     def beats(self, other: Taught) -> bool:
         """By validation score; the loss decides between equals."""
@@ -84,6 +105,7 @@ class Taught:
 
 
 Judge = Callable[[Classifier], tuple[float, float]]  # validation score and loss
+Parts = Mapping[str, tuple[float, Tensor]]  # by head: the weight of a task in a step, and its loss
 
 
 @cache
@@ -167,15 +189,15 @@ def teach(
     model.set_dropout(DROPOUT)
     draws = {s.head: _draw(s, schedule, model.encoder) for s in (target, auxiliary) if s}
 
-    def loss(share: float) -> Tensor:
+    def loss(share: float) -> Parts:
         weight = auxiliary_weight(how, share) if auxiliary else 0.0
-        total = torch.zeros((), device=accelerator().device)
+        parts = {}
         for sample, part in ((target, 1 - weight), (auxiliary, weight)):
             if sample is not None and part > 0:
                 _, inputs, targets = next(draws[sample.head])
                 logits, _ = model(inputs, sample.head)
-                total = total + part * gold_loss(logits, targets, sample.regression)
-        return total
+                parts[sample.head] = part, gold_loss(logits, targets, sample.regression)
+        return parts
 
     return _fit(model, loss, schedule, judge, progress, averaged=len(target) < AVERAGED_BELOW)
 
@@ -226,12 +248,12 @@ def recover(
             loss = loss + weight * imitation_loss(own, theirs, sample.regression)
         return loss
 
-    def loss(share: float) -> Tensor:
+    def loss(share: float) -> Parts:
         weight = auxiliary_weight(how, share) if auxiliary else 0.0
-        total = (1 - min(weight, 0.5)) * imitate(target, weight)
+        parts = {target.head: (1 - min(weight, 0.5), imitate(target, weight))}
         if auxiliary is not None and weight > 0:
-            total = total + imitate(auxiliary, weight)
-        return total
+            parts[auxiliary.head] = 1.0, imitate(auxiliary, weight)
+        return parts
 
     return _fit(model, loss, schedule, judge, progress, averaged=len(target) < AVERAGED_BELOW)
 
@@ -301,14 +323,14 @@ def _distance(
 
 def _fit(
     model: Classifier,
-    loss: Callable[[float], Tensor],
+    loss: Callable[[float], Parts],
     schedule: Schedule,
     judge: Judge,
     progress: Progress,
     *,
     averaged: bool,
 ) -> Taught:
-    """Minimise `loss(share of steps done)`; return the best checkpoint by validation."""
+    """Minimise the parts of `loss(share of steps done)`; the best checkpoint by validation."""
     for parameter in model.encoder.embeddings.parameters():
         parameter.requires_grad_(False)  # half the weights, and few rows to move them by
     groups: list[dict[str, Any]] = [
@@ -325,10 +347,14 @@ def _fit(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99)) if averaged else None
     checkpoints = _checkpoints(schedule.steps)
     best: Taught | None = None
+    told: list[Mapping[str, float]] = []
+    checks: list[Checkpoint] = []
     for step in range(schedule.steps):
         model.train()
         with accelerator().autocast():
-            value = loss(step / schedule.steps)
+            parts = loss(step / schedule.steps)
+            nothing = torch.zeros((), device=accelerator().device)
+            value = sum((weight * part for weight, part in parts.values()), start=nothing)
         found = float(value.detach())
         if not math.isfinite(found):
             raise Diverged(
@@ -336,6 +362,7 @@ def _fit(
                 why=f"the loss is {found}",
                 remedy="check the labels, or try another seed",
             )
+        told.append({head: _short(float(part.detach())) for head, (_, part) in parts.items()})
         accelerator().backward(value)
         accelerator().clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         optimizer.step()
@@ -346,13 +373,20 @@ def _fit(
         if step + 1 in checkpoints:
             candidate = cast(Classifier, average.module) if average is not None else model
             score, validation_loss = judge(candidate)
+            checks.append(Checkpoint(step + 1, score, validation_loss))
             judged = Taught(candidate, score, validation_loss)
             if best is None or judged.beats(best):
                 best = replace(judged, model=copy.deepcopy(candidate))
         progress.step(step + 1, schedule.steps, f"loss {found:.3f}")
     assert best is not None  # the last step is a checkpoint
     best.model.set_dropout(0.0)
-    return replace(best, model=best.model.to("cpu").eval())
+    history = History(tuple(told), tuple(checks))
+    return replace(best, model=best.model.to("cpu").eval(), history=history)
+
+
+def _short(loss: float) -> float:
+    """As many digits as a curve can show."""
+    return float(f"{loss:.5g}")
 
 
 def _pace(share: float) -> float:

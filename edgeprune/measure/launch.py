@@ -43,6 +43,8 @@ class Blocks:
     block: int
     settle: int
     warmup_s: float
+    least_s: float = 0.0
+    """Seconds of timed inferences at least, however many these are."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Bench:
             "inputs": inputs,
             "answers": inputs is not None,
             "iterations": blocks.iterations,
+            "least_s": blocks.least_s,
             "block": blocks.block,
             "settle": blocks.settle,
             "warmup_s": blocks.warmup_s,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,11 +12,14 @@ import numpy.typing as npt
 
 from edgeprune.errors import BudgetError
 from edgeprune.latency import Budget, Latency
-from edgeprune.measure.tails import t_quantile
+from edgeprune.measure.tails import beta_cdf, t_quantile
 
 Outcome = Literal["met", "missed", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"met": 0, "missed": 1, "inconclusive": 3}
 Samples = npt.NDArray[np.float64]
+LEAST_LAUNCHES = 5  # what differs between processes is most of the noise
+LEAST_SECONDS = 10.0  # a burst of samples sees one mood of the machine
+MOST_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,8 @@ class Verdict:
 
     `interval_ms` holds the percentile at `confidence` a side, its ends widened to what the
     `n_effective` independent samples allow that the `n` are worth; the upper end is infinite where
-    they do not bound it. `more` says what would decide an inconclusive one. `rule` names how the
-    outcome was reached: "plain" compares the observed percentile with the budget and ignores the
-    interval.
+    they do not bound it. `more` says what would decide an inconclusive one. `look` is the number of
+    this look at growing data, of at most `looks`.
     """
 
     outcome: Outcome
@@ -51,11 +53,18 @@ class Verdict:
     launches: int
     more: str = ""
     target: str = ""
-    rule: str = "plain"
+    look: int = 1
+    looks: int = 1
+    targets: int = 1
 
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.outcome]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more samples of the same kind could decide it."""
+        return [reason.code for reason in self.reasons] == ["undecided"]
 
     def line(self) -> str:
         """All of it in one line."""
@@ -82,6 +91,12 @@ class Verdict:
         return data | {"exit_code": self.exit_code, "line": self.line()}
 
 
+def together(outcomes: Iterable[Outcome]) -> Outcome:
+    """Of several: missed if any is, met if all are."""
+    found = set(outcomes)
+    return "missed" if "missed" in found else "inconclusive" if "inconclusive" in found else "met"
+
+
 def judge(
     latency: Latency,
     budget: Budget,
@@ -89,24 +104,34 @@ def judge(
     confidence: float = 0.99,
     target: str = "",
     doubts: Sequence[Reason] = (),
+    look: int = 1,
+    looks: int = 1,
+    targets: int = 1,
 ) -> Verdict:
     """Whether at least `budget.percentile` percent of inferences take at most `budget.ms`.
 
-    `doubts` are findings from elsewhere that allow only an inconclusive answer. Raises BudgetError
-    for a share of the dense model that was not resolved to milliseconds.
+    One-sided tests at 1 - `confidence` a side on the share of inferences over the budget, by
+    Clopper and Pearson's bounds at the effective sample size of Korn and Graubard (1998). `doubts`
+    are findings from elsewhere that allow only an inconclusive answer. Of several `looks` at
+    growing data each has its part of the error, and of several `targets` each its part of the
+    chance to miss wrongly: that all are met needs no correction (Holm). Raises BudgetError for a
+    share of the dense model that was not resolved to milliseconds.
     """
     if budget.ms is None:
         raise BudgetError(f"budget {budget}", why="a share of a latency that is not known here")
-    share, alpha = budget.percentile / 100, 1 - confidence
+    share, alpha = budget.percentile / 100, (1 - confidence) / looks
     launches = [np.asarray(launch, dtype=np.float64) for launch in latency.launches_ms if launch]
     pooled = np.sort(np.concatenate(launches)) if launches else np.empty(0)
-    reasons = (*doubts, *_doubts(pooled, share, alpha))
-    n_effective, observed, interval = 0.0, math.nan, (math.nan, math.nan)
+    reasons = (*doubts, *_doubts(launches, share, alpha))
+    sample = Sample(0, 0.0, 0)
+    observed, interval = math.nan, (math.nan, math.nan)
     if pooled.size and np.isfinite(pooled).all():
         observed = latency.percentile(budget.percentile)
-        n_effective = effective_size(launches, observed, alpha)
-        interval = percentile_interval(pooled, share, alpha, n_effective)
-    outcome, why = _plain(observed, budget.ms)
+        worth = effective_size(launches, observed, alpha)
+        sample = Sample(pooled.size, worth, int((pooled > budget.ms).sum()))
+        interval = percentile_interval(pooled, share, alpha, worth)
+    outcome, why = decide(sample, share, alpha, alpha / targets)
+    undecided = outcome == "inconclusive" or bool(reasons)
     return Verdict(
         outcome="inconclusive" if reasons else outcome,
         reasons=reasons or (why,),
@@ -115,38 +140,114 @@ def judge(
         budget_ms=budget.ms,
         interval_ms=interval,
         confidence=confidence,
-        n=pooled.size,
-        n_effective=n_effective,
-        exceeded=int((pooled > budget.ms).sum()),
+        n=sample.n,
+        n_effective=sample.worth,
+        exceeded=sample.exceeded,
         launches=len(launches),
-        more=_more(reasons, share, alpha),
+        more=_more(reasons, sample, len(launches), share, alpha) if undecided else "",
         target=target,
+        look=look,
+        looks=looks,
+        targets=targets,
     )
 
 
-def _plain(observed_ms: float, budget_ms: float) -> tuple[Outcome, Reason]:
-    change = f"{abs(observed_ms / budget_ms - 1):.1%}"
-    if observed_ms <= budget_ms:
-        return "met", Reason("within_budget", f"the percentile is {change} under the budget")
-    return "missed", Reason("over_budget", f"the percentile is {change} over the budget")
+@dataclass(frozen=True)
+class Sample:
+    """`exceeded` of `n` inferences took longer than the budget; they are `worth` so many."""
+
+    n: int
+    worth: float
+    exceeded: int
+
+    @property
+    def exceeded_of_worth(self) -> float:
+        """k* = n* k / n."""
+        return self.worth * self.exceeded / self.n
 
 
-def _doubts(pooled: Samples, share: float, alpha: float) -> list[Reason]:
-    if not pooled.size:
+def decide(
+    sample: Sample, share: float, met_alpha: float, missed_alpha: float
+) -> tuple[Outcome, Reason]:
+    """What the share of inferences over the budget says, by bounds on the true share.
+
+    met iff BetaInv(1 - alpha; k* + 1, n* - k*) <= 1 - p, missed iff BetaInv(alpha; k*,
+    n* - k* + 1) > 1 - p; the distribution is compared where its inverse would be.
+    """
+    if not sample.n:
+        return "inconclusive", Reason("no_samples", "nothing was measured")
+    over, worth, allowed = sample.exceeded_of_worth, sample.worth, 1 - share
+    told = f"{sample.exceeded / sample.n:.1%} of inferences are over the budget"
+    if over < worth and beta_cdf(allowed, over + 1, worth - over) >= 1 - met_alpha:
+        return "met", Reason("within_budget", f"{told}, {allowed:.3g} may be")
+    if over > 0 and beta_cdf(allowed, over, worth - over + 1) < missed_alpha:
+        return "missed", Reason("over_budget", f"{told}, {allowed:.3g} may be")
+    text = f"{told}: too near the {allowed:.3g} that may be, for so few samples"
+    return "inconclusive", Reason("undecided", text)
+
+
+def _doubts(launches: Sequence[Samples], share: float, alpha: float) -> list[Reason]:
+    n = sum(launch.size for launch in launches)
+    if not n:
         return [Reason("no_samples", "nothing was measured")]
-    if not np.isfinite(pooled).all():
+    if not all(np.isfinite(launch).all() for launch in launches):
         return [Reason("samples_not_finite", "some samples are not finite numbers")]
     least = least_size(share, alpha)
-    if pooled.size < least:
-        text = f"{pooled.size} samples cannot tell of p{share * 100:g}: it takes {least}"
+    if n < least:
+        text = f"{n} samples cannot tell of p{share * 100:g}: it takes {least}"
         return [Reason("too_few_samples", text)]
-    return []
+    found = []
+    if len(launches) < LEAST_LAUNCHES:
+        text = f"{_counted(len(launches), 'launch')}, it takes {LEAST_LAUNCHES}"
+        found.append(Reason("few_launches", text))
+    seconds = sum(float(launch.sum()) for launch in launches) / 1e3
+    if seconds < LEAST_SECONDS:
+        text = f"{seconds:.1f} s of timing, it takes {LEAST_SECONDS:g} s"
+        found.append(Reason("short_timing", text))
+    return found
 
 
-def _more(reasons: Sequence[Reason], share: float, alpha: float) -> str:
-    if any(reason.code in ("too_few_samples", "no_samples") for reason in reasons):
+def _more(
+    doubts: Sequence[Reason], sample: Sample, launches: int, share: float, alpha: float
+) -> str:
+    """What would decide an inconclusive verdict."""
+    codes = {reason.code for reason in doubts}
+    if codes & {"too_few_samples", "no_samples"}:
         return f"at least {least_size(share, alpha)} inferences"
-    return "a measurement without what is named in the reasons" if reasons else ""
+    if codes - {"few_launches", "short_timing"}:
+        return "a measurement without what is named in the reasons"
+    if "few_launches" in codes:
+        return _counted(LEAST_LAUNCHES - launches, "more launch")
+    if "short_timing" in codes:
+        return f"{LEAST_SECONDS:g} s of timing"
+    more = launches_to_decide(sample, launches, share, alpha)
+    return _counted(more, "more launch") if more else "no number of launches: it is at the budget"
+
+
+def launches_to_decide(sample: Sample, launches: int, share: float, alpha: float) -> int | None:
+    """How many more launches like these would decide; None where even 1000 times as many do not."""
+
+    def decided(total: int) -> bool:
+        factor = total / launches
+        n, exceeded = round(sample.n * factor), round(sample.exceeded * factor)
+        return decide(Sample(n, sample.worth * factor, exceeded), share, alpha, alpha)[0] != (
+            "inconclusive"
+        )
+
+    high = launches
+    while not decided(high):
+        high *= 2
+        if high > 1000 * launches:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return max(1, high - launches)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}es"
 
 
 def least_size(share: float, alpha: float) -> int:

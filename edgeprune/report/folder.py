@@ -38,12 +38,12 @@ def write_reports(run: Path, reports: Sequence[Report]) -> None:
     try:
         for report in reports:
             folder = budget_folder(run, report.budget.text)
-            _publish(folder / "report.md", to_markdown([report]))
-            _publish(folder / "report.json", report.to_json())
+            publish(folder / "report.md", to_markdown([report]))
+            publish(folder / "report.json", report.to_json())
         first = budget_folder(run, reports[0].budget.text)
         _link(run / "bundle", first / "bundle")
-        _publish(run / "report.md", to_markdown(reports))
-        _publish(run / "report.json", reports[0].to_json())
+        publish(run / "report.md", to_markdown(reports))
+        publish(run / "report.json", reports[0].to_json())
     except OSError as error:
         what = f"report in {run}"
         why = error.strerror or "cannot be written"
@@ -68,7 +68,8 @@ def read_reports(run: Path) -> list[Report]:
     return [first, *(other for other in others if other.recipe == first.recipe)]
 
 
-def _publish(path: Path, text: str) -> None:
+def publish(path: Path, text: str) -> None:
+    """Write a file that is whole or absent at any moment. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

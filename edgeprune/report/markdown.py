@@ -13,14 +13,28 @@ from edgeprune.units import count, duration, megabytes, ms
 
 Row = tuple[str, ...]
 
+LIMIT = 65_536  # characters of a comment on GitHub
+CUT = "\n*Cut here: a comment on GitHub holds 65,536 characters. report.json has all of it.*\n"
+
 
 def to_markdown(reports: Sequence[Report]) -> str:
-    """One report in full; several as one table of all budgets, then each in full."""
+    """One report in full; several as one table of all budgets, then each in full.
+
+    What a comment on GitHub does not hold is cut off, and the text says so.
+    """
     if len(reports) == 1:
-        return _joined(_story(reports[0], "#"))
-    head = ["# edgeprune: " + "; ".join(f"{r.budget.text} {answer(r)}" for r in reports)]
+        return _fitted(_joined(_story(reports[0], "#")))
+    head = ["# edgeprune: " + "; ".join(f"{_safe(r.budget.text)} {answer(r)}" for r in reports)]
     head.append(_table(*budgets_table(reports)))
-    return _joined([*head, *(part for report in reports for part in _story(report, "##"))])
+    parts = [*head, *(part for report in reports for part in _story(report, "##"))]
+    return _fitted(_joined(parts))
+
+
+def _fitted(text: str) -> str:
+    """Whole lines, as many as fit."""
+    if len(text) <= LIMIT:
+        return text
+    return text[: text.rfind("\n", 0, LIMIT - len(CUT)) + 1] + CUT
 
 
 def answer(report: Report) -> str:

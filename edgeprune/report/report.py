@@ -53,7 +53,9 @@ class Judgement(_Part):
     launches: int
     more: str = Field(default="", description="What would decide an inconclusive verdict.")
     target: str
-    rule: str = Field(description="How the outcome was reached.")
+    look: int = Field(description="The number of this look at growing data.")
+    looks: int = Field(description="Looks that there may be; each has its part of the error.")
+    targets: int = Field(description="Targets that are judged together.")
     exit_code: int
     line: str = Field(description="All of it in one line.")
 
@@ -213,6 +215,9 @@ class Report(_Part):
     feasibility: Feasibility
     seconds: dict[str, float] = Field(description="Of each stage, when it was computed.")
     cached: tuple[str, ...] = Field(default=(), description="Stages taken from an earlier run.")
+    stages: dict[str, str] = Field(
+        default={}, description="The key of each stage: it lies in stages/NAME-<its first 12>."
+    )
     environment: dict[str, Any]
     recipe: dict[str, Any]
     command: str = Field(description="Does it again.")

@@ -7,16 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 
 from edgeprune.encoder import Classifier
-from edgeprune.export.answers import Floats, Inputs, Parity, answer_rows, check_parity
+from edgeprune.export.answers import (
+    MAX_ABS,
+    MIN_COSINE,
+    Floats,
+    Inputs,
+    Parity,
+    answer,
+    answer_rows,
+    check_parity,
+    open_session,
+)
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
-from edgeprune.measure.profile import Profile, profile
+from edgeprune.latency import Budget
+from edgeprune.measure.looks import look
+from edgeprune.measure.profile import RUN_PLANS, Profile
+from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
 from edgeprune.run import Run, Stage, write_json
+from edgeprune.ship.bundle import Golden
 from edgeprune.stages.materials import Materials, versions
+
+GOLDEN_ROWS = 32
+# int8 differs between processors by design, and a near tie may then fall the other way.
+INT8_COSINE, INT8_AGREEMENT = 0.99, 0.9
 
 
 @dataclass(frozen=True)
@@ -97,34 +116,66 @@ def _torch_answers(model: Classifier) -> Callable[[Inputs], Floats]:
     return answers
 
 
+def golden_answers(materials: Materials, exported: Exported) -> Golden:
+    """What the file answers to some test rows, each alone and padded to the recipe's length."""
+    tokens, recipe = materials.tokens["test"], materials.recipe
+    chosen = np.random.default_rng(recipe.seed).permutation(len(tokens))[:GOLDEN_ROWS]
+    session = open_session(exported.path, threads=1)
+    names = [value.name for value in session.get_inputs()]
+    inputs = tokens.batch(chosen, names, recipe.sequence)
+    rows = [{name: inputs[name][[row]] for name in names} for row in range(len(chosen))]
+    logits = np.concatenate([answer(session, row) for row in rows])
+    if exported.precision == "int8":
+        return Golden(inputs, logits, None, INT8_COSINE, INT8_AGREEMENT)
+    # Answers may be large numbers, as scores are; their differences are then large too.
+    largest = MAX_ABS * max(1.0, float(np.abs(logits).max()))
+    return Golden(inputs, logits, largest, MIN_COSINE, 1.0)
+
+
 @dataclass(frozen=True)
 class Measured:
-    """The profile of every exported model, taken in interleaved launches."""
+    """What interleaved launches of every exported model gave, and the verdicts on the students."""
 
-    profiles: Mapping[str, Profile]  # by the name of the stage that exported the model
+    taken: Mapping[str, Sampled]  # by the name of the stage that exported the model
     stage: Stage
 
     def of(self, exported: Exported) -> Profile:
-        return self.profiles[exported.stage.name]
+        return self.taken[exported.stage.name].profile
+
+    def question(self, exported: Exported) -> Question:
+        """What a student's samples were asked: its budget in milliseconds, at the last look."""
+        question = self.taken[exported.stage.name].question
+        assert question is not None  # every student has a budget
+        return question
 
 
 def measure_models(
-    run: Run, materials: Materials, dense: Exported, students: Sequence[Exported]
+    run: Run, materials: Materials, dense: Exported, students: Sequence[tuple[Exported, Budget]]
 ) -> Measured:
-    """Measure the dense model and every student on the target, launch by launch in turn."""
-    files = {exported.stage.name: exported.path for exported in (dense, *students)}
+    """Measure the dense model and every student on the target, launch by launch in turn.
+
+    Again and as often as before, twice at most, those whose verdict is still open.
+    """
+    files = {exported.stage.name: exported.path for exported in (dense, *(s for s, _ in students))}
+    budgets = {exported.stage.name: budget for exported, budget in students}
+
+    def ask(taken: Mapping[str, Profile]) -> dict[str, Budget]:
+        unpruned = taken[dense.stage.name].latency
+        return {name: budget.resolve(unpruned) for name, budget in budgets.items()}
 
     def build(folder: Path) -> None:
-        settings = materials.settings(materials.recipe.run_plan)
-        for name, taken in profile(files, materials.target, settings, run.progress).items():
-            write_json(folder / f"{name}.json", taken.to_dict())
-            taken.write_samples(folder / f"{name}.samples.jsonl.gz")
+        settings = materials.settings(RUN_PLANS[materials.recipe.run_plan])
+        taken = look(files, materials.target, settings, ask, progress=run.progress)
+        for name, sampled in taken.items():
+            write_json(folder / f"{name}.json", sampled.profile.to_dict())
+            write_samples(folder / f"{name}.samples.jsonl.gz", [sampled])
 
     made_from = {
-        "models": [exported.stage.key for exported in (dense, *students)],
+        "models": [exported.stage.key for exported in (dense, *(s for s, _ in students))],
+        "budgets": [str(budget) for _, budget in students],
         "measured": materials.measured_how,
         "runs": materials.recipe.run_plan,
     }
     stage = run.stage("latency", made_from, build)
-    profiles = {name: Profile.from_dict(stage.read(f"{name}.json")) for name in files}
-    return Measured(profiles, stage)
+    taken = {name: read_samples(stage.folder / f"{name}.samples.jsonl.gz")[0] for name in files}
+    return Measured(taken, stage)

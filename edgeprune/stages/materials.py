@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -100,11 +100,10 @@ class Materials:
             body, head = rate, NEW_HEAD_RATE * rate
         return Schedule(steps, self.effort.batch, body, head, self.recipe.seed)
 
-    def settings(self, runs: str) -> Settings:
+    def settings(self, plan: Settings) -> Settings:
+        """A run plan under the conditions of the recipe."""
         recipe = self.recipe
-        return Settings.plan(
-            runs, threads=recipe.threads, batch=recipe.batch, sequence=recipe.sequence
-        )
+        return replace(plan, threads=recipe.threads, batch=recipe.batch, sequence=recipe.sequence)
 
     @property
     def probe_precision(self) -> str:

@@ -13,14 +13,14 @@ import numpy as np
 from edgeprune.encoder import Classifier, load, save
 from edgeprune.latency import Budget
 from edgeprune.learn.train import Sample, Taught, accelerator, imitation_loss, predict, recover
-from edgeprune.measure.profile import Profile, profile
+from edgeprune.measure.profile import GLANCE, Profile, profile
 from edgeprune.prune.importance import Curves
-from edgeprune.prune.search import Plan, minimum_ms, search, search_sensitivity
+from edgeprune.prune.search import Plan, drop_crumbs, minimum_ms, search_sensitivity
 from edgeprune.prune.surgery import operate
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
-from edgeprune.stages.teaching import Sensitivity, Teacher
+from edgeprune.stages.teaching import ALONE, COUPLED, HISTORY, Sensitivity, Teacher
 from edgeprune.stages.timing import AIM, Timing, deploy
 
 TIGHT, LOOSE = 0.95, 0.87  # the measured share of the budget with which the plan is left alone
@@ -65,7 +65,7 @@ def plan_budget(
 
     def build(folder: Path) -> None:
         aim_ms = timing.aim_ms(budget)
-        plan, weights = search_sensitivity(
+        _, weights = search_sensitivity(
             errors,
             timing.table,
             shape,
@@ -74,12 +74,13 @@ def plan_budget(
             draws=effort.draws,
             seed=materials.recipe.seed,
         )
+        plan = drop_crumbs(errors, timing.table, shape, aim_ms, weights)
         rounds: list[tuple[Plan, Round]] = []
         for _ in range(ROUNDS):
             model = operate(teacher.model, plan.shape, curves)
             path = deploy(model, folder / "candidate.onnx", materials.probe_precision)
             profiles = profile(
-                {"dense": dense, "candidate": path}, materials.target, materials.settings("rapid")
+                {"dense": dense, "candidate": path}, materials.target, materials.settings(GLANCE)
             )
             measured_ms, share = _share(profiles["candidate"], profiles["dense"], budget)
             rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share)))
@@ -88,7 +89,7 @@ def plan_budget(
             if LOOSE <= share <= TIGHT:
                 break
             aim_ms = max(aim_ms * AIM / share, minimum_ms(timing.table, shape))
-            plan = search(errors, timing.table, shape, aim_ms, weights)
+            plan = drop_crumbs(errors, timing.table, shape, aim_ms, weights)
             if plan.shape in (earlier.shape for earlier, _ in rounds):
                 break
         best = min(range(len(rounds)), key=lambda i: _preference(rounds[i][1].share))
@@ -174,8 +175,10 @@ def recover_student(
 ) -> Student:
     """Distil the pruned model back; the guard compares recovery with and without the auxiliary."""
     transfer, effort = materials.transfer, materials.effort
-    # A source that did not help the teacher is not offered to the student.
-    offered = transfer.recovered and (teacher.taught or not transfer.taught)
+    # Its text shows the student more of how the teacher answers, also where its labels did not
+    # help the teacher; then only if the student is judged with and without it.
+    helped = teacher.taught or not transfer.taught
+    offered = transfer.recovered and (helped or effort.judge_students)
     schedule = materials.schedule(effort.recovery_steps, recovery=True)
 
     def build(folder: Path) -> None:
@@ -194,9 +197,11 @@ def recover_student(
             )
 
         best = recovered(materials.auxiliary_train if offered else None)
+        histories = {COUPLED if offered else ALONE: best.history.to_dict()}
         gain, with_auxiliary = None, offered
         if offered and effort.judge_students:
             alone = recovered(None)
+            histories[ALONE] = alone.history.to_dict()
             gain = best.score - alone.score
             if alone.score >= best.score:
                 best, with_auxiliary = alone, False
@@ -204,6 +209,7 @@ def recover_student(
         save(best.model, folder, labels=materials.task.labels)
         told = {"score": best.score, "gain": gain, "recovered": with_auxiliary}
         write_json(folder / "scores.json", told)
+        write_json(folder / HISTORY, histories)
 
     made_from = {
         "plan": planned.stage.key,

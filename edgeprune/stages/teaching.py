@@ -15,6 +15,9 @@ from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.tokens import Tokens, endless
 
+HISTORY = "history.json"  # each training of the stage, by whether the auxiliary task took part
+ALONE, COUPLED = "alone", "coupled"
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -54,14 +57,17 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
             )
 
         best, gain = taught("none"), None
+        histories = {ALONE: best.history.to_dict()}
         if coupled:
             together = taught(transfer.how)
+            histories[COUPLED] = together.history.to_dict()
             gain = together.score - best.score
             # Not by the loss, as between checkpoints: help must show in the score.
             best = together if together.score > best.score else best
         save(best.model, folder, labels=task.labels)
         scores = {"score": best.score, "gain": gain, "taught": "auxiliary" in best.model.heads}
         write_json(folder / "scores.json", scores)
+        write_json(folder / HISTORY, histories)
 
     made_from = {
         "encoder": materials.encoder_digest,

@@ -15,7 +15,8 @@ from edgeprune.errors import Unreachable
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
 from edgeprune.latency import Budget, LatencyTable
-from edgeprune.measure.profile import Profile, Rounds, measure_table, profile
+from edgeprune.measure.profile import GLANCE, Profile, Rounds, measure_table, profile
+from edgeprune.prune.importance import ffn_grid
 from edgeprune.prune.search import minimum_ms
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import LayerShape, Shape
@@ -59,8 +60,8 @@ def time_target(run: Run, materials: Materials) -> Timing:
         probes = folder / "probes"
         probes.mkdir()
         write = Probes(materials, probes)
-        heads = _points(shape.layers[0].heads, effort.table_heads)
-        widths = _points(shape.layers[0].ffn, effort.table_widths)
+        heads = _points(range(1, shape.layers[0].heads + 1), effort.table_heads)
+        widths = _points(ffn_grid(shape.layers[0].ffn)[1:], effort.table_widths)
         total = len(heads) + len(widths) + effort.table_models + 3
         count = iter(range(1, total + 1))
 
@@ -80,14 +81,14 @@ def time_target(run: Run, materials: Materials) -> Timing:
             wholes,
             stack=STACK,
             target=materials.target,
-            settings=materials.settings("quick"),
+            settings=materials.settings(GLANCE),
             rounds=Rounds(processes=effort.table_launches),
             progress=run.progress,
         )
         # The dense model is deployed in fp32, whatever the plans are made for.
         whole = wholes[0][1]
         fp32 = whole if materials.probe_precision == "fp32" else write(shape.layers, "fp32")
-        dense = profile({"dense": fp32}, materials.target, materials.settings("rapid"))["dense"]
+        dense = profile({"dense": fp32}, materials.target, materials.settings(GLANCE))["dense"]
         write_json(folder / "table.json", table.to_dict())
         write_json(folder / "dense.json", dense.to_dict())
         for path in probes.iterdir():
@@ -123,12 +124,13 @@ class Probes:
         return deploy(model, path, precision or self.materials.probe_precision)
 
 
-def _points(width: int, count: int) -> list[int]:
-    """`count` widths from a small one to all; nothing costs nothing."""
-    return sorted(
-        {max(1, round(width * i / count)) for i in range(1, count + 1)}
-        | {max(1, width // (4 * count))}
-    )
+def _points(widths: Sequence[int], count: int) -> list[int]:
+    """The smallest of the widths that a plan can have, and `count` more, evenly up to the last.
+
+    Of those widths only: others fill a processor's vectors worse, and cost some percent more.
+    """
+    wanted = [widths[-1] * i / count for i in range(1, count + 1)]
+    return sorted({widths[0], *(min(widths, key=lambda w: abs(w - at)) for at in wanted)})
 
 
 def _wholes(dense: Shape, effort: Effort) -> Iterator[Shape]:
@@ -138,7 +140,9 @@ def _wholes(dense: Shape, effort: Effort) -> Iterator[Shape]:
     random = np.random.default_rng(0)
     for _ in range(effort.table_models):
         layers = [
-            LayerShape(int(random.integers(0, old.heads + 1)), int(random.integers(0, old.ffn + 1)))
+            LayerShape(
+                int(random.integers(0, old.heads + 1)), int(random.choice(ffn_grid(old.ffn)))
+            )
             for old in dense.layers
         ]
         yield dense.with_layers(layers)

@@ -8,7 +8,8 @@ The specification:
     models      {name: path}; several are interleaved in blocks, in random order within each round
     threads, batch, sequence, seed
     inputs      path of an .npz with the arrays to feed, or null for synthetic ones
-    iterations  timed inferences of each model
+    iterations  timed inferences of each model at least
+    least_s     and so many seconds of them at least, by the session's clock
     block       inferences of one model in a row
     settle      untimed inferences at the start of a block, to refill the caches after another model
     warmup_s    least time each model is warmed up; goes on until stationary, at most four times it
@@ -34,6 +35,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -41,11 +43,13 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
 MARK = "edgeprune-bench"
+MOST_SAMPLES = 200_000  # of a model: what a faster one would take to fill `least_s` says no more
 # Few distinct tokens, so that the smallest vocabulary holds them; the same row is fed each time,
 # so its embeddings are cached whatever the tokens are. Below 2 stand padding and start tokens.
 TOKENS = (2, 16)
@@ -104,16 +108,14 @@ def measure(spec: dict[str, Any], stage: Stage) -> dict[str, Any]:
         model.warm_up(spec["warmup_s"])
 
     stage.enter("time", ", ".join(models) if len(models) == 1 else "")
-    before = conditions()
+    clock_ns = next(iter(models.values())).session.clock_ns
+    before = conditions(clock_ns)
     wall, cpu, delay = time.perf_counter(), time.process_time(), run_delay_s()
     order = random.Random(spec["seed"])
-    left = spec["iterations"]
-    while left > 0:
-        block = min(left, spec["block"])
+    while any(not model.is_done(spec) for model in models.values()):
         for name in order.sample(sorted(models), len(models)):
             stage.model = name
-            models[name].time_block(block, spec["settle"])
-        left -= block
+            models[name].time_block(spec["block"], spec["settle"])
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
         "schema": SCHEMA,
@@ -124,8 +126,9 @@ def measure(spec: dict[str, Any], stage: Stage) -> dict[str, Any]:
         "cpu_s": cpu,
         "run_delay_s": run_delay_s() - delay,
         "peak_mb": peak_mb(),
+        "resolution_ns": resolution_ns(clock_ns),
         "before": before,
-        "after": conditions(),
+        "after": conditions(clock_ns),
     }
 
 
@@ -146,6 +149,7 @@ class Model:
     ) -> None:
         self.name, self.stage = name, stage
         stage.enter("load", name)
+        self.sha256 = sha256(Path(path))
         started = time.perf_counter()
         self.session = module.open_session(path, threads=spec["threads"], seed=spec["seed"])
         self.load_ms = (time.perf_counter() - started) * 1e3
@@ -156,6 +160,7 @@ class Model:
         self.outputs_finite = all_finite(outputs)
         self.answers = {"answers": [told(o) for o in outputs]} if spec["answers"] else {}
         self.samples: list[tuple[float, float]] = []
+        self.timed_ms = 0.0
         self.warm: list[float] = []
         self.stationary = False
 
@@ -181,19 +186,26 @@ class Model:
             self.warm.extend(self.infer_ms()[0] for _ in range(max(1, window // 2)))
             self.stationary = is_stationary(self.warm[-window:])
 
+    def is_done(self, spec: dict[str, Any]) -> bool:
+        count = len(self.samples)
+        enough = count >= spec["iterations"] and self.timed_ms >= spec["least_s"] * 1e3
+        return enough or count >= MOST_SAMPLES
+
     def time_block(self, iterations: int, settle: int) -> None:
         for _ in range(settle):
             self.session.run(self.feeds)
-        self.samples.extend([self.infer_ms() for _ in range(iterations)])
+        samples = [self.infer_ms() for _ in range(iterations)]
+        self.samples += samples
+        self.timed_ms += sum(wall for wall, _ in samples)
 
     def result(self) -> dict[str, Any]:
         return {
             "samples_ms": [wall for wall, _ in self.samples],
             "cpu_samples_ms": [cpu for _, cpu in self.samples],
+            "sha256": self.sha256,
             "load_ms": self.load_ms,
             "first_ms": self.first_ms,
             "outputs_finite": self.outputs_finite,
-            "answers": self.answers,
             "warmup": {"inferences": len(self.warm), "stationary": self.stationary},
         } | self.answers
 
@@ -238,9 +250,10 @@ def told(output: Any) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
 
 
-def conditions() -> dict[str, Any]:
+def conditions(clock_ns: Callable[[], int]) -> dict[str, Any]:
     """What may change while it times: load, affinity, governors, clock rates, temperatures."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"kernel_ms": kernel_ms(clock_ns)}
+    found["boot"] = "".join(read_all("/proc/sys/kernel/random/boot_id"))
     with contextlib.suppress(OSError, AttributeError):
         found["load"] = list(os.getloadavg())
     with contextlib.suppress(OSError, AttributeError):
@@ -250,6 +263,35 @@ def conditions() -> dict[str, Any]:
     found["mhz"] = [int(khz) // 1000 for khz in read_all(f"{frequency}scaling_cur_freq")]
     found["celsius"] = [int(t) / 1000 for t in read_all("/sys/class/thermal/thermal_zone*/temp")]
     return found
+
+
+def kernel_ms(clock_ns: Callable[[], int]) -> float:
+    """The fastest of some equal products of matrices: slower means a slower processor."""
+    import numpy as np
+
+    left = np.random.default_rng(0).standard_normal((160, 160), dtype=np.float32)
+    taken_ns = []
+    for _ in range(30):
+        start = clock_ns()
+        left @ left
+        taken_ns.append(clock_ns() - start)
+    return min(taken_ns) / 1e6
+
+
+def resolution_ns(clock_ns: Callable[[], int]) -> int:
+    """The smallest step that the clock was seen to make; 0 for one that stands still."""
+    seen = [clock_ns() for _ in range(1000)]
+    return min((b - a for a, b in itertools.pairwise(seen) if b > a), default=0)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, or of the names and digests of all files in a folder."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        rows = [f"{file.relative_to(path).as_posix()} {sha256(file)}" for file in files]
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_all(pattern: str) -> list[str]:

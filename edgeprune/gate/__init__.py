@@ -1,0 +1,1 @@
+"""What is there already, measured, judged and compared."""

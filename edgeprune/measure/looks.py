@@ -1,0 +1,61 @@
+"""A measurement in looks: more launches only where the first ones did not decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from edgeprune.latency import Budget
+from edgeprune.measure.profile import Profile, Settings, profile
+from edgeprune.measure.samples import Question, Sampled
+from edgeprune.measure.target import Target
+from edgeprune.measure.verdict import MOST_LOOKS
+from edgeprune.progress import SILENT, Progress
+
+Profiles = Mapping[str, Profile]
+Ask = Callable[[Profiles], Mapping[str, Budget]]
+
+
+def look(
+    models: Mapping[str, Path],
+    target: Target,
+    settings: Settings,
+    ask: Ask,
+    *,
+    confidence: float = 0.99,
+    first: int = 1,
+    last: int | None = None,
+    looks: int = MOST_LOOKS,
+    targets: int = 1,
+    progress: Progress = SILENT,
+) -> dict[str, Sampled]:
+    """Measure models, again and as often as before while a verdict is open, at most `looks` times.
+
+    The data of the looks grow as n, 2n, 4n and are judged together; each look has its part of the
+    error that `confidence` allows, so looking again costs certainty, not honesty. `ask` gives each
+    model's budget in ms from the profiles so far. A model without one is measured beside the
+    others for as long as any of them is open. `first` and `last` are the looks that this call
+    takes, for a gate that is started again. Raises TargetError, OnnxError, ResourceError.
+    """
+    pending = dict(models)
+    taken: dict[str, Profile] = {}
+    answered: dict[str, Sampled] = {}
+    launches = settings.launches * 2 ** (first - 1)
+    for number in range(first, (last or looks) + 1):
+        so_many = replace(settings, launches=launches, seed=settings.seed + 1000 * number)
+        for name, new in profile(pending, target, so_many, progress).items():
+            taken[name] = taken[name].joined(new) if name in taken else new
+        for name, budget in ask(taken).items():
+            if name in pending:
+                question = Question.of(
+                    budget, confidence, look=number, looks=looks, targets=targets
+                )
+                verdict = question.answer(taken[name])
+                answered[name] = Sampled(taken[name], question, verdict.to_dict())
+                if not verdict.is_open:
+                    del pending[name]
+        if not pending.keys() & answered.keys():
+            break
+        launches = len(next(iter(taken[name] for name in pending)).latency.launches_ms)
+    return {name: answered.get(name, Sampled(taken[name])) for name in models}
