@@ -86,6 +86,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("import edgeprune", "numpy"),
         ("from edgeprune import Recipe, Report, Verdict, Profile, check, profile", "torch"),
         ("from edgeprune import Recipe, Report, check, profile", "transformers"),
+        ("from edgeprune import verify", "torch"),
         ("from edgeprune import Recipe, Report, check, profile", "onnx"),
         ("import edgeprune_cli.app", "numpy"),
         ("import edgeprune_cli.app", "pydantic"),
