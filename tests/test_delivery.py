@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import shutil
@@ -12,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import edgeprune
+from edgeprune import delivery
 from edgeprune.confined import MARK
 from edgeprune.delivery import Outcome, exit_code, find_place, rollback, ship
 from edgeprune.errors import InputError, OnnxError, ParityError, RefusedError, TargetError
@@ -130,6 +133,14 @@ def test_a_model_that_does_not_run_here_is_a_matter_of_the_runtime(small_bundle:
 
     rewritten(small_bundle, feeds_lacking)
     with pytest.raises(TargetError, match="does not run here"):
+        edgeprune.verify(small_bundle)
+
+
+def test_a_model_that_needs_more_than_there_is_for_it_is_told(
+    small_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "MEMORY_MB", 30.0)
+    with pytest.raises(TargetError, match=f"bundle {small_bundle} — asking its model"):
         edgeprune.verify(small_bundle)
 
 
@@ -518,6 +529,15 @@ def test_wherever_it_is_killed_what_is_current_is_whole(small_bundle: Path, tmp_
         steps += 1
     assert task == "second"
     assert steps > 20
+
+
+@pytest.mark.parametrize("module", [prove, release])
+def test_what_runs_on_a_device_stands_by_itself(module: ModuleType) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text(), feature_version=(3, 9))
+    names = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    names += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    roots = {str(name).partition(".")[0] for name in names} - {"__future__"}
+    assert roots <= sys.stdlib_module_names | {"numpy", "onnxruntime"}
 
 
 def test_our_programs_and_their_callers_speak_the_same() -> None:

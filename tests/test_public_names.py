@@ -89,6 +89,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("import edgeprune", "numpy"),
         ("from edgeprune import Recipe, Report, Verdict, Profile, check, profile", "torch"),
         ("from edgeprune import Recipe, Report, check, profile", "transformers"),
+        ("from edgeprune import verify", "torch"),
         ("from edgeprune import Recipe, Report, check, profile", "onnx"),
         ("import edgeprune.status, edgeprune.runs, edgeprune.report.pareto", "torch"),
         ("import edgeprune.status, edgeprune.runs, edgeprune.report.pareto", "onnx"),

@@ -6,13 +6,14 @@ import base64
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgeprune.delivery import verify
-from edgeprune.errors import InputError, RefusedError
+from edgeprune.errors import InputError, RefusedError, TargetError
 from edgeprune.ship.bundle import verify_bundle
 from edgeprune.ship.prove import SIGNATURE
 from edgeprune.ship.signature import check_signature, sign
@@ -174,6 +175,14 @@ def test_what_is_no_private_key_is_told(
         path.write_bytes(made.private_bytes(pem, pkcs8, serialization.NoEncryption()))
     with pytest.raises(InputError, match="make a pair: openssl"):
         sign(small_bundle, path)
+
+
+def test_without_the_extra_it_is_told_what_to_install(
+    small_bundle: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    with pytest.raises(TargetError, match=r"pip install 'edgeprune\[sign\]'"):
+        sign(small_bundle, keys[0])
 
 
 def test_what_is_no_public_key_is_told(small_bundle: Path, keys: tuple[Path, Path]) -> None:

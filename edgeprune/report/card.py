@@ -58,7 +58,7 @@ def model_card(report: Report, facts: ModelFacts) -> str:
             "## How it was made",
             _made(report, facts),
             "## Limits",
-            "\n".join(f"- {text}" for text in limits(report)),
+            "\n".join(f"- {_safe(text)}" for text in limits(report)),
             "## Licence",
             _licence(facts),
         ]
@@ -77,8 +77,7 @@ def limits(report: Report) -> list[str]:
         found.append(f"It is under its quality floor of {report.floor:.0%}.")
     if report.verdict.outcome != "met":
         found.append(f"Its latency budget is {report.verdict.outcome}.")
-    found += [_safe(note) for note in report.notes]
-    return found
+    return [*found, *report.notes]
 
 
 def device(report: Report) -> str:
