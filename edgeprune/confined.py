@@ -39,6 +39,7 @@ runpy.run_path(program, run_name="__main__")
 """
 # A pool of threads has its own memory, and may not be started at all.
 ENVIRONMENT = {f"{pool}_NUM_THREADS": "1" for pool in ("OMP", "OPENBLAS", "MKL", "BLIS")}
+ENVIRONMENT["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @dataclass(frozen=True)

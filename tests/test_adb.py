@@ -330,7 +330,7 @@ def test_a_link_that_is_killed_leaves_nothing_behind(
 
 
 def test_ending_the_command_ends_what_runs_there(world: World, onnx: Path) -> None:
-    words = ["profile", str(onnx), "--target", "ort@adb", "--runs", "thorough"]
+    words = ["profile", str(onnx), "--target", "ort@adb", "--runs", "mlperf"]
     with subprocess.Popen([sys.executable, "-m", "edgeprune_cli", *words], **QUIET) as command:
         until(lambda: launched(world))
         command.terminate()

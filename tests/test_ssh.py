@@ -363,7 +363,7 @@ def test_a_link_that_freezes_leaves_nothing_running(
 def test_ending_the_command_ends_what_runs_there(
     server: Server, onnx: Path, number: signal.Signals
 ) -> None:
-    words = ["profile", str(onnx), "--target", "ort@ssh:pi4", "--runs", "thorough"]
+    words = ["profile", str(onnx), "--target", "ort@ssh:pi4", "--runs", "mlperf"]
     with subprocess.Popen([sys.executable, "-m", "edgeprune_cli", *words], **QUIET) as command:
         until(lambda: launched(server))
         os.kill(command.pid, number)
@@ -373,7 +373,7 @@ def test_ending_the_command_ends_what_runs_there(
 
 
 def test_a_killed_command_leaves_nothing_behind(server: Server, onnx: Path) -> None:
-    words = ["profile", str(onnx), "--target", "ort@ssh:pi4", "--runs", "thorough"]
+    words = ["profile", str(onnx), "--target", "ort@ssh:pi4", "--runs", "mlperf"]
     with subprocess.Popen([sys.executable, "-m", "edgeprune_cli", *words], **QUIET) as command:
         until(lambda: launched(server))
         command.kill()

@@ -77,11 +77,7 @@ class Run:
     def conditions(self, model: str) -> dict[str, Any]:
         """All but the samples: load, clocks and temperatures before and after, contention."""
         shared = {k: v for k, v in self.result.items() if k not in ("schema", "models", "runtime")}
-        row = {
-            k: v
-            for k, v in self.result["models"][model].items()
-            if "samples" not in k and k != "answers"
-        }
+        row = {k: v for k, v in self.result["models"][model].items() if "samples" not in k}
         return shared | row
 
 

@@ -157,6 +157,7 @@ def prove(folder: str, *, answers: bool = True) -> dict[str, Any]:
 
 
 def _answers(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, Any]:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is loaded; on by default since 1.32
     try:
         import numpy as np
         import onnxruntime

@@ -1,6 +1,7 @@
 """Times models on the device it runs on: `python bench.py SPEC.json`, in a process of its own.
 
-Imports the standard library, numpy and the runtime's session file, so that it can be pushed alone.
+Imports the standard library, numpy and the runtime's session file, so that it can be pushed alone,
+and does with Python 3.9, as devices have older ones than their users.
 
 The specification:
     schema      1
@@ -35,7 +36,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import itertools
 import json
 import os
 import random
@@ -281,7 +281,7 @@ def kernel_ms(clock_ns: Callable[[], int]) -> float:
 def resolution_ns(clock_ns: Callable[[], int]) -> int:
     """The smallest step that the clock was seen to make; 0 for one that stands still."""
     seen = [clock_ns() for _ in range(1000)]
-    return min((b - a for a, b in itertools.pairwise(seen) if b > a), default=0)
+    return min((b - a for a, b in zip(seen, seen[1:]) if b > a), default=0)  # noqa: B905, RUF007
 
 
 def sha256(path: Path) -> str:
@@ -290,8 +290,11 @@ def sha256(path: Path) -> str:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         rows = [f"{file.relative_to(path).as_posix()} {sha256(file)}" for file in files]
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_all(pattern: str) -> list[str]:
