@@ -3,10 +3,10 @@
     python lease.py FOLDER LIMIT_S SILENCE_S COMMAND...
 
 Runs on the device, imports nothing of ours, and does with Python 3.9. The command and all that it
-started are killed when stdin is closed, as it is when the client or the server of the link dies; when nothing was
-heard for SILENCE_S, as with a frozen peer; or at the limit. But for the limit, the folder is
-removed too, since nobody is left to do it. The last line on stdout is MARK with the command's
-exit code, negative for a signal, or with the word for what ended it.
+started are killed when stdin is closed, as it is when the client or the server of the link dies;
+when nothing was heard for SILENCE_S, as with a frozen peer; or at the limit. But for the limit,
+the folder is removed too, since nobody is left to do it. The last line on stdout is MARK with the
+command's exit code, negative for a signal, or with the word for what ended it.
 """
 
 from __future__ import annotations
