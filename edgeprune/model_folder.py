@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ SIZES = (  # what a config counts, by the names of all families
 )
 MAX_SIZE = 10_000_000
 MAX_CONFIG_BYTES = 1_000_000
+MAX_JSON_BYTES = 16_000_000  # of what lists tokens or shards
 MAX_CARD_BYTES = 1_000_000
 
 
@@ -106,10 +106,7 @@ def _check_entries(folder: Path) -> None:
         if path.is_symlink() and not any(target.is_relative_to(one) for one in homes):
             remedy = "put the file itself there"
             raise RefusedError(f"{path}", why="a link out of its folder", remedy=remedy)
-        if target.exists() and stat.S_IFMT(target.stat().st_mode) not in (
-            stat.S_IFREG,
-            stat.S_IFDIR,
-        ):
+        if target.exists() and not (target.is_file() or target.is_dir()):
             raise RefusedError(f"{path}", why="neither a file nor a folder", remedy="remove it")
 
 
@@ -117,7 +114,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The keys of a model folder's config.json, checked; a byte order mark is read over."""
     path = folder / "config.json"
     try:
-        fields = _read_json(path)
+        fields = _read_json(path, MAX_CONFIG_BYTES)
     except OSError:
         raise ModelError(f"model folder {folder}", why="has no config.json") from None
     if not isinstance(fields, dict):
@@ -126,10 +123,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
     """Raises OSError, ModelError."""
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise ModelError(f"{path}", why=f"over {MAX_CONFIG_BYTES} bytes")
+    if path.stat().st_size > most:
+        raise ModelError(f"{path}", why=f"over {most} bytes")
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -184,12 +181,12 @@ def check_config(fields: Mapping[str, Any], where: str) -> None:
 
 def _check_sizes(fields: Mapping[str, Any], where: str) -> None:
     for key in SIZES:
-        size = fields.get(key, 1)
-        if type(size) is not int or not 1 <= size <= MAX_SIZE:
+        size = fields.get(key)
+        if size is not None and (type(size) is not int or not 1 <= size <= MAX_SIZE):
             why = f"{key!r} is {size!r}, not a number from 1 to {MAX_SIZE}"
             raise ModelError(where, why=why[:300], remedy="give the model's own config.json")
     for hidden, heads in (("hidden_size", "num_attention_heads"), ("dim", "n_heads")):
-        if fields.get(hidden, 0) % fields.get(heads, 1):
+        if (fields.get(hidden) or 0) % (fields.get(heads) or 1):
             why = f"{fields[hidden]} hidden units cannot be shared by {fields[heads]} heads"
             raise ModelError(where, why=why, remedy="give the model's own config.json")
 

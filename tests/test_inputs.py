@@ -1175,6 +1175,26 @@ def test_what_only_loading_shows_is_told_in_one_line(folder: Path, case: str) ->
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_size_that_is_null_is_one_that_is_not_there(folder: Path) -> None:
+    fields = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(fields | {"embedding_size": None}))
+    assert find_model(str(folder)) == str(folder)
+
+
+def test_links_within_a_snapshot_of_the_hubs_cache_are_followed(folder: Path) -> None:
+    cache = folder.parent / "models--who--what"
+    (cache / "snapshots").mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    snapshot = folder.rename(cache / "snapshots" / "0123")
+    for path in sorted(snapshot.iterdir()):
+        path.rename(cache / "blobs" / path.name)
+        path.symlink_to(f"../../blobs/{path.name}")
+    assert find_model(str(snapshot)) == str(snapshot)
+    (snapshot / "notes").symlink_to("../../../../elsewhere")
+    with pytest.raises(RefusedError, match="a link out of its folder"):
+        find_model(str(snapshot))
+
+
 def test_a_byte_order_mark_does_no_harm(folder: Path) -> None:
     recoded("utf-8-sig")(folder)
     assert find_model(str(folder)) == str(folder)
