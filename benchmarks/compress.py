@@ -2,22 +2,24 @@
 
     python benchmarks/compress.py --data DIR --runs DIR [--only mrpc …] [--effort standard]
 
-DIR holds mrpc, qqp, trec6, clinc150, rte, mnli, stsb and snli as folders of JSON Lines. Writes
-benchmarks/results/compress-<effort>.json after every task; run folders are kept and resumed.
+DIR holds mrpc, qqp, trec6, clinc150, rte, mnli, stsb and snli as folders of JSON Lines. The budgets
+of a task are commands of their own on one run folder, as a user would type them: the first pays
+for teacher, table and curves, the others find them. benchmarks/results/compress-<effort>.json is
+written after every command; a budget that stands there is not run again, unless --again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeprune.compression import compress_all
-from edgeprune.errors import EdgepruneError
-from edgeprune.recipe import Recipe
+from edgeprune.report.folder import budget_folder
 from edgeprune.report.report import Report
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,20 +32,29 @@ TASKS = {  # task: auxiliary task, training rows
 BUDGETS = ("50%", "25%", "12%")
 
 
-class Lines:
-    """Progress as one line a stage."""
-
-    def outline(self, stages: Sequence[str]) -> None: ...
-
-    def stage(self, name: str, *, cached: bool) -> None: ...
-
-    def step(self, done: int, total: int, note: str = "") -> None: ...
-
-    def note(self, text: str) -> None:
-        print(f"    {text}", flush=True)
-
-    def done(self, name: str, seconds: float) -> None:
-        print(f"  {name}: {seconds:.0f} s", flush=True)
+def compress(arguments: list[str], out: Path, budget: str) -> dict[str, Any]:
+    """One command; its report with wall seconds and peak memory, or its last line and exit code."""
+    words = [sys.executable, "-m", "edgeprune_cli", "compress", *arguments]
+    started = time.monotonic()
+    with subprocess.Popen(
+        [*words, "--budget", budget, "--out", str(out)], stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr is not None
+        last = ""
+        for line in child.stderr:
+            print(f"  {line}", end="", flush=True)
+            last = line.strip() or last
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    cost = {
+        "wall_seconds": round(time.monotonic() - started, 1),
+        "peak_mb": round(used.ru_maxrss * 1024 / 1e6),
+        "exit_code": child.returncode,
+    }
+    path = budget_folder(out, budget) / "report.json"
+    if child.returncode not in (0, 1, 3) or last.startswith("error"):
+        return {"budget": budget, "error": last} | cost
+    return row(Report.model_validate_json(path.read_text(encoding="utf-8"))) | cost
 
 
 def row(report: Report) -> dict[str, Any]:
@@ -66,9 +77,9 @@ def row(report: Report) -> dict[str, Any]:
         "transfer": report.transfer.model_dump(),
         "seconds": report.seconds,
         "total_seconds": round(sum(report.seconds.values()), 1),
-        "peak_mb": round(report.peak_mb),
         "test_rows": report.task.rows.test,
         "notes": list(report.notes),
+        "environment": report.environment,
     }
 
 
@@ -79,45 +90,25 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(TASKS))
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--budget", nargs="*", default=list(BUDGETS))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true")
     asked = parser.parse_args()
     path = RESULTS / f"compress-{asked.effort}.json"
     result = json.loads(path.read_text()) if path.exists() else {}
+    result["command"] = f"python benchmarks/compress.py --effort {asked.effort}"
     for name in asked.only:
         auxiliary, rows = TASKS[name]
-        recipe = Recipe(
-            model="demo",
-            task=str(asked.data / name),
-            auxiliary=str(asked.data / auxiliary),
-            train_size=rows,
-            budget=asked.budget,
-            effort=asked.effort,
-            seed=asked.seed,
-            out=asked.runs / f"{name}-{asked.effort}-{asked.seed}",
-        )
-        print(f"{name} + {auxiliary}, {rows} rows", flush=True)
-        started = time.monotonic()
-        try:
-            reports = compress_all(recipe, progress=Lines())
-        except EdgepruneError as error:
-            print(f"  {error}", flush=True)
-            result[name] = {"auxiliary": auxiliary, "rows": rows, "error": str(error)}
-        else:
-            result[name] = {
-                "auxiliary": auxiliary,
-                "rows": rows,
-                "seed": asked.seed,
-                "wall_seconds": round(time.monotonic() - started, 1),
-                "budgets": [row(report) for report in reports],
-                "environment": reports[0].environment,
-            }
-            for report in reports:
-                print(f"  {report.verdict.line}; score ratio {report.score_ratio:.4f}", flush=True)
-        command = f"python benchmarks/compress.py --effort {asked.effort}"
-        told = {"command": command, **{k: v for k, v in result.items() if k != "command"}}
-        result = told
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(told, indent=1) + "\n")
+        told = result.setdefault(name, {"auxiliary": auxiliary, "rows": rows, "budgets": {}})
+        out = asked.runs / f"{name}-{asked.effort}"
+        arguments = ["--model", "demo", "--effort", asked.effort, "--train-size", str(rows)]
+        arguments += ["--task", str(asked.data / name), "--auxiliary", str(asked.data / auxiliary)]
+        for budget in asked.budget:
+            if budget in told["budgets"] and not asked.again:
+                continue
+            print(f"{name} + {auxiliary}, {rows} rows, {budget}", flush=True)
+            found = compress(arguments, out, budget)
+            told["environment"] = found.pop("environment", told.get("environment"))
+            told["budgets"][budget] = found
+            path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
