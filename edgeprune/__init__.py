@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Threads that spin while they wait make training up to 30 times slower as soon as another process
-# wants a core; OpenMP reads this when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# wants a core, and threads that never do cost a tenth of it on a free machine. So they spin for a
+# few microseconds; OpenMP reads this when torch is first imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # The wheels of ONNX Runtime send usage data since 1.32, unless this is set when they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Effort:
     teacher_steps: int
     recovery_steps: int
-    batch: int  # rows of each task a step
+    batch: int  # rows of the target task a step
+    checkpoints: int  # of a training, judged on validation
     judge_students: bool  # recover with and without the auxiliary task, keep the better one
     statistics_tokens: int  # of each task, for the error curves
     draws: int  # plans tried by the sensitivity search
@@ -23,9 +24,10 @@ class Effort:
 
 EFFORTS: Mapping[str, Effort] = {
     "quick": Effort(
-        teacher_steps=150,
-        recovery_steps=240,
+        teacher_steps=100,
+        recovery_steps=160,
         batch=16,
+        checkpoints=3,
         judge_students=False,
         statistics_tokens=8_000,
         draws=8,
@@ -39,6 +41,7 @@ EFFORTS: Mapping[str, Effort] = {
         teacher_steps=300,
         recovery_steps=400,
         batch=16,
+        checkpoints=5,
         judge_students=True,
         statistics_tokens=16_000,
         draws=24,
@@ -52,6 +55,7 @@ EFFORTS: Mapping[str, Effort] = {
         teacher_steps=1_000,
         recovery_steps=1_200,
         batch=16,
+        checkpoints=5,
         judge_students=True,
         statistics_tokens=32_000,
         draws=80,

@@ -92,10 +92,10 @@ def _expected(materials: Materials) -> Iterator[tuple[str, float]]:
     effort, transfer, recipe = materials.effort, materials.transfer, materials.recipe
     alone = _seconds_a_step(materials, None)
     coupled = _seconds_a_step(materials, materials.auxiliary_train) if materials.auxiliary else 0.0
-    probes = effort.table_heads + effort.table_widths + effort.table_models + 5
-    yield "table", (4.0 * probes + 30) / 60
+    exports = effort.table_models + 5
+    yield "table", (5.0 * exports + 20) / 60
     taught = alone + (coupled if transfer.taught else 0.0)
-    yield "teacher", effort.teacher_steps * taught / 60
+    yield "teacher", materials.schedule(effort.teacher_steps).steps * taught / 60
     yield "curves", (effort.statistics_tokens / 400 * alone / 16 + 20) / 60
     yield "dense", (10 + 0.02 * len(materials.task.test)) / 60
     for budget in recipe.budgets:
@@ -104,7 +104,7 @@ def _expected(materials: Materials) -> Iterator[tuple[str, float]]:
         arms = (coupled if transfer.recovered else alone) + (
             alone if transfer.recovered and effort.judge_students else 0.0
         )
-        yield f"student-{name}", effort.recovery_steps * arms / 60
+        yield f"student-{name}", materials.schedule(effort.recovery_steps).steps * arms / 60
         yield f"export-{name}", (10 + 0.01 * len(materials.task.test)) / 60
     yield "latency", (1 + len(recipe.budgets)) * (0.2 if recipe.run_plan == "quick" else 0.6)
 
@@ -113,7 +113,7 @@ def _seconds_a_step(materials: Materials, auxiliary: Sample | None) -> float:
     outputs = {"target": materials.task.outputs}
     if auxiliary is not None and materials.auxiliary is not None:
         outputs["auxiliary"] = materials.auxiliary.outputs
-    steps = 4
+    schedule = materials.schedule(6)
     started = time.monotonic()
     teach(
         materials.encoder,
@@ -121,8 +121,8 @@ def _seconds_a_step(materials: Materials, auxiliary: Sample | None) -> float:
         auxiliary,
         outputs,
         "joint" if auxiliary else "none",
-        materials.schedule(steps),
+        schedule,
         lambda _: (0.0, 0.0),
         SILENT,
     )
-    return (time.monotonic() - started) / steps
+    return (time.monotonic() - started) / schedule.steps

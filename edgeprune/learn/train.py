@@ -29,7 +29,6 @@ TEMPERATURE = 2.0
 HARD_LABELS = 0.3  # share of the gold label in the target's recovery loss
 ALIGNMENT = 0.5  # weight of the hidden states' distance to the teacher's
 UNLABELLED = 0.5  # weight of imitating the teacher's target head on auxiliary text
-CHECKPOINTS = 5
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
@@ -68,6 +67,11 @@ class Schedule:
     learning_rate: float
     head_learning_rate: float
     seed: int
+    checkpoints: int = 5  # at which validation is asked, in the second half
+
+    def batch_of(self, sample: Sample) -> int:
+        """Rows a step; of the auxiliary task, which costs as much a row and only helps, half of it."""
+        return self.batch if sample.head == "target" else max(1, self.batch // 2)
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,7 @@ def recover(
 def _draw(
     sample: Sample, schedule: Schedule, encoder: Encoder
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor], Tensor]]:
-    for rows in endless(sample.tokens, schedule.batch, schedule.seed):
+    for rows in endless(sample.tokens, schedule.batch_of(sample), schedule.seed):
         yield rows, inputs_of(sample.tokens, rows, encoder), sample.targets[rows]
 
 
@@ -345,7 +349,7 @@ def _fit(
     )
     pace = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step / schedule.steps))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99)) if averaged else None
-    checkpoints = _checkpoints(schedule.steps)
+    checkpoints = _checkpoints(schedule)
     best: Taught | None = None
     told: list[Mapping[str, float]] = []
     checks: list[Checkpoint] = []
@@ -394,7 +398,7 @@ def _pace(share: float) -> float:
     return share / WARM_UP if share < WARM_UP else (1 - share) / (1 - WARM_UP)
 
 
-def _checkpoints(steps: int) -> set[int]:
+def _checkpoints(schedule: Schedule) -> set[int]:
     """In the second half, the end included."""
-    first = steps // 2
-    return {first + (steps - first) * i // CHECKPOINTS for i in range(1, CHECKPOINTS + 1)}
+    first, count = schedule.steps // 2, schedule.checkpoints
+    return {first + (schedule.steps - first) * i // count for i in range(1, count + 1)}

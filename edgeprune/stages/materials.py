@@ -32,6 +32,8 @@ JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
 RATE, WIDE_RATE = 1e-4, 5e-5
 RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
+# An effort is a time: where rows are longer, a step takes longer, and there are fewer of them.
+TOKENS_A_STEP, LEAST_SHARE = 640, 0.6
 NEW_HEAD_RATE = 10.0  # times that for a head that starts from random weights
 
 
@@ -98,7 +100,12 @@ class Materials:
             body = head = RECOVERY_RATE * rate
         else:
             body, head = rate, NEW_HEAD_RATE * rate
-        return Schedule(steps, self.effort.batch, body, head, self.recipe.seed)
+        share = TOKENS_A_STEP / (self.effort.batch * float(self.tokens["train"].lengths.mean()))
+        steps = round(steps * min(1.0, max(LEAST_SHARE, share)))
+        effort = self.effort
+        return Schedule(
+            steps, effort.batch, body, head, self.recipe.seed, checkpoints=effort.checkpoints
+        )
 
     def settings(self, plan: Settings) -> Settings:
         """A run plan under the conditions of the recipe."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Unreachable
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
+from edgeprune.export.resize import resized
 from edgeprune.latency import Budget, LatencyTable
 from edgeprune.measure.profile import GLANCE, Profile, Rounds, measure_table, profile
 from edgeprune.prune.importance import ffn_grid
@@ -23,8 +25,13 @@ from edgeprune.shape import LayerShape, Shape
 from edgeprune.stages.materials import Materials
 
 STACK = 4  # equal layers in a probe of the latency table
+# Sizes of the probes that others are made from; they occur as nothing else in the graph.
+PATTERN_HEADS, PATTERN_FFN = 7, 1_031
 PROBE_VOCABULARY = 2_048  # looking tokens up costs the same in a small table, writing it does not
 AIM = 0.92  # of the budget; what is under it is room for the noise of the measurement
+
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -62,16 +69,18 @@ def time_target(run: Run, materials: Materials) -> Timing:
         write = Probes(materials, probes)
         heads = _points(range(1, shape.layers[0].heads + 1), effort.table_heads)
         widths = _points(ffn_grid(shape.layers[0].ffn)[1:], effort.table_widths)
-        total = len(heads) + len(widths) + effort.table_models + 3
+        total = effort.table_models + 5
         count = iter(range(1, total + 1))
 
-        def probe(layers: Sequence[LayerShape]) -> Path:
-            path = write(layers)
+        def exported(made: _Made) -> _Made:
             run.progress.step(next(count), total, "exporting probes")
-            return path
+            return made
 
-        attention = {h: probe([LayerShape(h, 0)] * STACK) for h in heads}
-        ffn = {w: probe([LayerShape(0, w)] * STACK) for w in widths}
+        def probe(layers: Sequence[LayerShape]) -> Path:
+            return exported(write(layers))
+
+        attention = exported(write.attention_stacks(heads))
+        ffn = exported(write.ffn_stacks(widths))
         empty = probe([LayerShape(0, 0)] * STACK)
         wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape, effort)]
         table = measure_table(
@@ -115,13 +124,35 @@ class Probes:
     folder: Path
 
     def __call__(self, layers: Sequence[LayerShape], precision: str | None = None) -> Path:
+        path = self._new_path()
+        return deploy(self._model(layers), path, precision or self.materials.probe_precision)
+
+    def attention_stacks(self, heads: Sequence[int]) -> dict[int, Path]:
+        """Stacks of attention sub-layers, by their heads; one export for all of them."""
+        head_dim = self.materials.encoder.shape.head_dim
+        pattern = to_onnx(self._model([LayerShape(PATTERN_HEADS, 0)] * STACK), self._new_path())
+        width = PATTERN_HEADS * head_dim
+        return {h: self._resized(pattern, {PATTERN_HEADS: h, width: h * head_dim}) for h in heads}
+
+    def ffn_stacks(self, widths: Sequence[int]) -> dict[int, Path]:
+        """Stacks of FFN sub-layers, by their width; one export for all of them."""
+        pattern = to_onnx(self._model([LayerShape(0, PATTERN_FFN)] * STACK), self._new_path())
+        return {w: self._resized(pattern, {PATTERN_FFN: w}) for w in widths}
+
+    def _resized(self, pattern: Path, sizes: Mapping[int, int]) -> Path:
+        fp32 = resized(pattern, sizes, self._new_path())
+        precision = self.materials.probe_precision
+        return fp32 if precision == "fp32" else to_int8(fp32, self._new_path())
+
+    def _new_path(self) -> Path:
+        return self.folder / f"{uuid.uuid4().hex}.onnx"
+
+    def _model(self, layers: Sequence[LayerShape]) -> Classifier:
         encoder = self.materials.encoder
         fields = encoder.config.to_dict() | {"vocab_size": PROBE_VOCABULARY}
         config = type(encoder.config).from_dict(fields)
         shape = Shape(tuple(layers), encoder.shape.hidden, encoder.shape.head_dim, PROBE_VOCABULARY)
-        model = Classifier(Encoder(config, shape), {"target": self.materials.task.outputs}).eval()
-        path = self.folder / f"{len(list(self.folder.iterdir()))}.onnx"
-        return deploy(model, path, precision or self.materials.probe_precision)
+        return Classifier(Encoder(config, shape), {"target": self.materials.task.outputs}).eval()
 
 
 def _points(widths: Sequence[int], count: int) -> list[int]:

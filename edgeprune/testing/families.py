@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import AutoModel, PretrainedConfig
 
-from edgeprune.encoder import Classifier, adopt, load, save
+from edgeprune.encoder import Classifier, Encoder, adopt, load, save
 from edgeprune.export.answers import answer, open_session
 from edgeprune.export.onnx import to_onnx
+from edgeprune.export.resize import resized
 from edgeprune.prune.importance import Curves, collect_moments, error_curves
 from edgeprune.prune.surgery import mask, operate
 from edgeprune.shape import LayerShape, Shape
@@ -83,6 +85,31 @@ class FamilyContract(ABC):
             inputs = {name: ids.numpy() for name, ids in _inputs(pruned, lengths).items()}
             theirs = torch.from_numpy(answer(session, inputs))
             assert_close(theirs, logits(pruned, lengths), atol=EXPORTED, rtol=EXPORTED)
+
+    def test_a_resized_file_is_that_of_a_model_of_those_widths(self, tmp_path: Path) -> None:
+        dense = subject(type(self))[0].encoder.shape
+        encoder = adopt(random_model(self.config()))
+
+        def model(layer: LayerShape) -> Classifier:
+            shape = dense.with_layers([layer])
+            return Classifier(Encoder(encoder.config, shape), {"target": 2}).eval()
+
+        heads, ffn = 7, 1_031
+        pattern = to_onnx(model(LayerShape(heads, ffn)), tmp_path / "pattern.onnx")
+        sizes = {heads: 2, heads * dense.head_dim: 2 * dense.head_dim, ffn: 48}
+        file = resized(pattern, sizes, tmp_path / "resized.onnx")
+        wanted = model(LayerShape(2, 48))
+        inputs = {name: ids.numpy() for name, ids in _inputs(wanted, LENGTHS[-1]).items()}
+        assert np.isfinite(answer(open_session(file), inputs)).all()
+        inside = {w.name: tuple(w.dims) for w in onnx.load(file).graph.initializer}
+        there = {name: tuple(w.shape) for name, w in wanted.named_parameters()}
+        widths = [
+            (inside[f"model.{name}"], shape)
+            for name, shape in there.items()
+            if f"model.{name}" in inside
+        ]
+        assert len(widths) > len(there) // 2
+        assert all(ours == theirs for ours, theirs in widths)
 
 
 @cache
