@@ -62,7 +62,8 @@ def answer_rows(
     names = [value.name for value in session.get_inputs()]
 
     def one(row: int) -> Floats:
-        return answer(session, tokens.batch([row], names))[0]
+        logits: Floats = answer(session, tokens.batch([row], names))[0]
+        return logits
 
     rows = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

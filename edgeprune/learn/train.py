@@ -70,7 +70,7 @@ class Schedule:
     checkpoints: int = 5  # at which validation is asked, in the second half
 
     def batch_of(self, sample: Sample) -> int:
-        """Rows a step; of the auxiliary task, which costs as much a row and only helps, half of it."""
+        """Rows a step: half as many of the auxiliary task, whose rows cost as much."""
         return self.batch if sample.head == "target" else max(1, self.batch // 2)
 
 
