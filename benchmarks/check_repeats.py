@@ -1,27 +1,41 @@
 """Does a gate flip? The same check of the same file, again and again beside a background load.
 
-    python benchmarks/check_repeats.py MODEL [--times 100]
+    python benchmarks/check_repeats.py BUNDLE [--times 100] [--folder runs/check_repeats]
 
-Another process works and rests at random on one core. Writes benchmarks/results/check_repeats.json:
-how often met, missed and inconclusive came out, at budgets around the file's own p90, with why.
+Each time is a whole `edgeprune check --runs rapid`, its own process included, while another process
+works and rests at random on one core. The budgets are shares of the file's 90th percentile on the
+quiet machine; one measurement answers all of them. Each check's result is kept in the folder, and a
+call that was cut short goes on from there. 100 times take half an hour for a model of some
+milliseconds.
+
+Writes benchmarks/results/check_repeats.json: how often met, missed and inconclusive came out at
+each budget and why, of each check alone and of every four joined, as many launches as a third look
+has; whether any flipped; and what a check takes beside its launches.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import gzip
 import json
-import random
+import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from edgeprune.gate.check import check, profile
+from edgeprune.gate.check import profile
+from edgeprune.measure.profile import Profile
 from edgeprune.measure.samples import Question
+from edgeprune.report.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "check_repeats.json"
-SHARES = (0.9, 1.0, 1.1, 1.25)  # of the quiet p90
+SHARES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.25)  # of the quiet p90
+JOINED = 4
 LOAD = """
 import random, time
 while True:
@@ -33,45 +47,98 @@ while True:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("bundle", type=Path)
     parser.add_argument("--times", type=int, default=100)
+    parser.add_argument("--folder", type=Path, default=Path("runs/check_repeats"))
     asked = parser.parse_args()
-    quiet_ms = profile(asked.model, runs="standard").latency.p90_ms
-    outcomes: dict[str, Counter[str]] = {f"{share:g}": Counter() for share in SHARES}
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    quiet = quiet_profile(asked.bundle, asked.folder / "quiet.json")
+    with subprocess.Popen([sys.executable, "-c", LOAD]) as load:
+        try:
+            for number in range(asked.times):
+                path = asked.folder / f"{number:04}.json.gz"
+                if not path.is_file():
+                    check_once(asked.bundle, quiet.latency.p90_ms, path)
+                    print(path, flush=True)
+        finally:
+            load.kill()
+    checks = [
+        json.loads(gzip.decompress(p.read_bytes())) for p in sorted(asked.folder.glob("*.gz"))
+    ]
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result(quiet, checks), indent=1) + "\n")
+    print(RESULT.read_text())
+
+
+def quiet_profile(bundle: Path, path: Path) -> Profile:
+    """While nothing else works; taken once."""
+    if not path.is_file():
+        path.write_text(json.dumps(profile(bundle, runs="standard").to_dict()))
+    return Profile.from_dict(json.loads(path.read_text()))
+
+
+def check_once(bundle: Path, quiet_ms: float, path: Path) -> None:
+    """One check as a user starts it."""
+    words = ["check", str(bundle), "--runs", "rapid", "--json", "--quiet"]
+    words += ["--budget", f"{max(SHARES) * quiet_ms:.6f}ms"]
+    started_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeprune_cli", *words], stdout=subprocess.PIPE, check=False
+    )
+    wall_s = time.monotonic() - started_s
+    told = json.loads(done.stdout)
+    if not all(gate["passed"] for gate in told["gates"]):
+        raise SystemExit(f"not a file to measure: {told['gates']}")
+    partial = path.with_suffix(".part")
+    partial.write_bytes(gzip.compress(json.dumps(told | {"wall_s": wall_s}).encode()))
+    partial.replace(path)
+
+
+def result(quiet: Profile, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    taken = [Profile.from_dict(check["targets"][0]["profile"]) for check in checks]
+    fours = [taken[at : at + JOINED] for at in range(0, len(taken) - JOINED + 1, JOINED)]
+    joined = [functools.reduce(Profile.joined, four) for four in fours]
+    quiet_ms = quiet.latency.p90_ms
+    return {
+        "what": "verdicts of one rapid check of one file beside a background load, by budget as a "
+        "share of the quiet p90; none may flip between met and missed",
+        "command": "python benchmarks/check_repeats.py BUNDLE",
+        "times": len(checks),
+        "quiet_p90_ms": quiet_ms,
+        "quiet_doubts": [doubt.code for doubt in quiet.doubts],
+        "alone": judged(taken, quiet_ms, look=1),
+        "four joined": judged(joined, quiet_ms, look=3),
+        "seconds": spread([check["wall_s"] for check in checks]),
+        "overhead_share": spread(
+            [check["wall_s"] / check["seconds"]["measuring"] - 1 for check in checks]
+        ),
+        "environment": environment(quiet.target, quiet.facts),
+    }
+
+
+def judged(taken: Sequence[Profile], quiet_ms: float, look: int) -> dict[str, Any]:
+    found: dict[str, Counter[str]] = {}
     codes: Counter[str] = Counter()
-    seconds: list[float] = []
-    overhead: list[float] = []
-    load = subprocess.Popen([sys.executable, "-c", LOAD])
-    try:
-        for number in range(asked.times):
-            started_s = time.monotonic()
-            found = check(asked.model, f"{SHARES[number % len(SHARES)] * quiet_ms}ms", runs="rapid")
-            seconds.append(time.monotonic() - started_s)
-            overhead.append(found.total_s / found.measuring_s - 1)
-            # One measurement answers every budget.
-            taken = found.targets[0].profile
-            for share in SHARES:
-                verdict = Question(share * quiet_ms, looks=3).answer(taken)
-                outcomes[f"{share:g}"][verdict.outcome] += 1
-                codes.update(reason.code for reason in verdict.reasons)
-            print(number + 1, dict(outcomes["1"]), f"{seconds[-1]:.1f} s", flush=True)
-            result = {
-                "what": "verdicts of the same rapid check beside a background load, by budget as "
-                "a share of the quiet p90; none may flip between met and missed",
-                "command": "python benchmarks/check_repeats.py MODEL",
-                "times": number + 1,
-                "quiet_p90_ms": quiet_ms,
-                "outcomes": outcomes,
-                "flips": [s for s, found in outcomes.items() if found["met"] and found["missed"]],
-                "reasons": codes,
-                "slowest_check_seconds": round(max(seconds), 1),
-                "median_overhead_share": round(sorted(overhead)[len(overhead) // 2], 4),
-            }
-            RESULT.parent.mkdir(exist_ok=True)
-            RESULT.write_text(json.dumps(result, indent=1) + "\n")
-            time.sleep(random.uniform(0, 1))
-    finally:
-        load.kill()
+    for share in SHARES:
+        question = Question(share * quiet_ms, look=look, looks=3)
+        verdicts = [question.answer(one) for one in taken]
+        found[f"{share:g}"] = Counter(verdict.outcome for verdict in verdicts)
+        codes.update(reason.code for verdict in verdicts for reason in verdict.reasons)
+    return {
+        "launches": sorted({len(one.latency.launches_ms) for one in taken}),
+        "outcomes": found,
+        "flips": [share for share, seen in found.items() if seen["met"] and seen["missed"]],
+        "inconclusive_share": {
+            share: round(seen["inconclusive"] / max(1, seen.total()), 3)
+            for share, seen in found.items()
+        },
+        "reasons": codes,
+    }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    found = {"least": min(values), "median": statistics.median(values), "most": max(values)}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 if __name__ == "__main__":
