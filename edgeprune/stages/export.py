@@ -11,17 +11,7 @@ import numpy as np
 import torch
 
 from edgeprune.encoder import Classifier
-from edgeprune.export.answers import (
-    MAX_ABS,
-    MIN_COSINE,
-    Floats,
-    Inputs,
-    Parity,
-    answer,
-    answer_rows,
-    check_parity,
-    open_session,
-)
+from edgeprune.export.answers import Inputs, answer, answer_rows, check_parity, open_session
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
@@ -29,13 +19,19 @@ from edgeprune.latency import Budget
 from edgeprune.measure.looks import look
 from edgeprune.measure.profile import RUN_PLANS, Profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
+from edgeprune.parity import (
+    INT8_AGREEMENT,
+    INT8_COSINE,
+    MAX_ABS,
+    MIN_COSINE,
+    Floats,
+    Parity,
+)
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.ship.bundle import Golden
 from edgeprune.stages.materials import Materials, versions
 
 GOLDEN_ROWS = 32
-# int8 differs between processors by design, and a near tie may then fall the other way.
-INT8_COSINE, INT8_AGREEMENT = 0.99, 0.9
 
 
 @dataclass(frozen=True)
