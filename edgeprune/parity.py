@@ -1,4 +1,4 @@
-"""How like two models answer, and how like they must: the export its model, a runtime the export."""
+"""How like two models answer, and how like they must: an export its model, a runtime it."""
 
 from __future__ import annotations
 

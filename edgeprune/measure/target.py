@@ -143,7 +143,7 @@ class Device(ABC):
         """The words that start a Python with numpy and the runtime there."""
 
     def starts(self, program: Program) -> Sequence[str]:
-        """The words that start a program there. Raises TargetError for one that cannot run there."""
+        """The words that start a program there. Raises TargetError where it cannot run."""
         if not program.portable:
             raise TargetError(
                 f"program {program.start.name}",
@@ -219,7 +219,7 @@ def runtimes() -> list[str]:
 
 
 def load_runtime(name: str) -> Runtime:
-    """An installed runtime. Raises RecipeError for an unknown name, TargetError for a broken one."""
+    """An installed runtime. Raises RecipeError for an unknown one, TargetError for a broken one."""
     return _load("runtime", name, Runtime)()  # type: ignore[type-abstract]
 
 

@@ -1,7 +1,7 @@
 """Runs a converter: `python convert.py CONVERTER ONNX FOLDER BATCH SEQUENCE`, in its own process.
 
-Imports the standard library and the converter's file, which imports what its runtime has and nothing
-of ours. Such a file defines
+Imports the standard library and the converter's file, which imports what its runtime has and
+nothing of ours. Such a file defines
     convert(onnx: str, folder: str, *, batch: int, sequence: int) -> str
 which writes what the runtime runs into the folder and returns its path; other files there are for
 people. It raises NotImplementedError for an operator that the runtime lacks, and anything else for
