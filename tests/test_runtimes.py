@@ -13,19 +13,16 @@ import torch
 from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
-from edgeprune.errors import OnnxError, ParityError, TargetError
+from edgeprune.errors import TargetError
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
 from edgeprune.measure.profile import Settings, profile
-from edgeprune.measure.target import Runtime, Target
+from edgeprune.measure.target import Runtime
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import RuntimeContract, save_tiny_onnx
-from edgeprune_targets.conversion import convert
 from edgeprune_targets.mnn import Mnn
-from edgeprune_targets.null import Null
 from edgeprune_targets.openvino import OpenVino
 from edgeprune_targets.ort_mobile import OrtMobile
-from edgeprune_targets.ort_web import OrtChromium, OrtWeb
 
 # Whole, with fewer heads and units, without attention, without an FFN, without either.
 UNEVEN = (
@@ -43,8 +40,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """A dense and an uneven encoder with random weights, the latter in int8 too."""
     folder = tmp_path_factory.mktemp("models")
     whole = [UNEVEN[0]] * len(UNEVEN)
-    paths = {name: _export(folder / f"{name}.onnx", layers)
-             for name, layers in (("dense", whole), ("uneven", UNEVEN))}
+    paths = {
+        name: _export(folder / f"{name}.onnx", layers)
+        for name, layers in (("dense", whole), ("uneven", UNEVEN))
+    }
     return paths | {"int8": to_int8(paths["uneven"], folder / "int8.onnx")}
 
 

@@ -6,17 +6,21 @@ bundle; other files are measured on `ort`, one row of 128 tokens at a time on on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.errors import BudgetError, OnnxError, RecipeError, RefusedError
 from edgeprune.latency import Budget, check_percentile
 from edgeprune.measure.profile import RUN_PLANS, Settings
 from edgeprune.onnx_file import check_onnx
 from edgeprune.report.report import Report
-from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
+from edgeprune.ship.bundle import GOLDEN, MANIFEST, MODEL, verify_bundle
 
 DENSE = Path("dense") / MODEL  # the unpruned model, in a run folder
 
@@ -94,6 +98,21 @@ class Subject:
         """Look through its files before a runtime opens them. Raises OnnxError, RefusedError."""
         for path in filter(None, (self.onnx, self.dense)):
             check_onnx(path)
+
+    @property
+    def rows(self) -> dict[str, NDArray[np.int64]] | None:
+        """Inputs of real text, [rows, tokens] each, where a bundle has golden answers to them.
+
+        Raises OnnxError.
+        """
+        if GOLDEN not in self.manifest.get("files", {}):
+            return None
+        golden = self.onnx.parent / GOLDEN
+        try:
+            inputs = dict(json.loads(golden.read_bytes())["inputs"])
+            return {name: np.asarray(rows, dtype=np.int64) for name, rows in inputs.items()}
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+            raise OnnxError(f"golden answers {golden}", why="cannot be read") from error
 
     @property
     def conditions(self) -> Conditions:

@@ -171,7 +171,7 @@ class PythonEnvironment(Environment):
     def python(self) -> tuple[str, ...]:
         """The words that start the Python with the packages, once `check` finds it usable."""
         if all(_is_here(package) for package in self.packages):
-            return (sys.executable,)
+            return (sys.executable, "-P")  # a program's neighbours are not what it imports
         # -I: what the user's environment adds to Python's path belongs to another Python.
         return (str(self._start), "-I")
 

@@ -80,6 +80,8 @@ class Runtime(ABC):
     """Whether its milliseconds stand for no device; they are labelled so wherever they go."""
     note: ClassVar[str] = ""
     """What a reader of its figures must know."""
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    """Which of edgeprune's ONNX files it takes; int8 has MatMulInteger over dynamic ranges."""
     environment: ClassVar[Environment | None] = None
     """What `edgeprune targets install` makes for it, where it needs packages beside edgeprune's."""
     tolerance: ClassVar[float] = 1e-3

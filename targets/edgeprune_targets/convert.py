@@ -44,7 +44,8 @@ def converted(path: str, onnx: str, folder: str, batch: int, sequence: int) -> d
 
 
 def load_module(path: str) -> Any:
-    sys.path.insert(0, str(Path(path).parent))  # what several converters share lies beside them
+    # What several converters share lies beside them, some with the very names of packages.
+    sys.path.append(str(Path(path).parent))
     specification = importlib.util.spec_from_file_location("edgeprune_converter", path)
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)

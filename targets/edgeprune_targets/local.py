@@ -60,7 +60,8 @@ class Local(Device):
         return str(path.resolve())
 
     def python(self) -> Sequence[str]:
-        return (sys.executable,)
+        # -P: a program's neighbours, which have the names of runtimes, are not what it imports.
+        return (sys.executable, "-P")
 
     def starts(self, program: Program) -> Sequence[str]:
         return program.local or self.python()

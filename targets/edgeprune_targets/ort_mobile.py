@@ -18,7 +18,7 @@ class OrtMobile(Runtime):
         return Check(True, version("onnxruntime"))
 
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
-        python = (sys.executable,)
+        python = (sys.executable, "-P")
         return convert("ort_mobile", python, onnx, folder, batch=batch, sequence=sequence)
 
     def program(self) -> Program:
