@@ -190,7 +190,7 @@ class PythonEnvironment(Environment):
         progress.note(f"installing {', '.join(self._requirements)}")
         self._run([sys.executable, "-m", "venv", str(folder)], folder)
         pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "install", "--no-input"]
-        pip += ["--disable-pip-version-check", "--no-cache-dir", "--quiet"]
+        pip += ["--disable-pip-version-check", "--quiet"]
         self._run([*pip, *self._requirements], folder)
 
 

@@ -19,6 +19,7 @@ from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetErr
 from edgeprune.hashing import file_digest
 from edgeprune.measure.doctor import require_packages
 from edgeprune.measure.target import Finished, Target
+from edgeprune.onnx_file import is_int8, load_onnx
 
 SCHEMA = 1  # of the specification and of the result; see edgeprune_targets/bench.py
 MARK = "edgeprune-bench"
@@ -218,6 +219,7 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
         here = Path(scratch)
         converted = {}
         for number, (name, path) in enumerate(models.items()):
+            _require_precision(target, name, path)
             room = here / str(number)
             room.mkdir()
             converted[name] = target.runtime.convert(
@@ -234,6 +236,15 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
             target.device.push(program.session, folder),
             here,
             folder,
+        )
+
+
+def _require_precision(target: Target, name: str, path: Path) -> None:
+    if "int8" not in target.runtime.precisions and is_int8(load_onnx(path)):
+        raise TargetError(
+            f"model {name!r} ({path}) on target {target.name}",
+            why="int8 as ONNX Runtime has it is not taken",
+            remedy="give the fp32 file, or another target",
         )
 
 
