@@ -1,5 +1,6 @@
 # make demo    the main job on the embedded example; the path of its report at the end
 # make test    all tests
+# make test-targets    the environments of all runtimes, and their tests
 # make lint    style, types and import contracts
 # make bench   the published measurements; DATA=DIR adds those on real text
 #
@@ -9,7 +10,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint bench
+# Those that `targets install` brings; `make test` tests the ones that are there.
+RUNTIMES := openvino mnn ort-web
+
+.PHONY: demo test test-targets lint bench
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -19,6 +23,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-targets: $(INSTALLED)
+	$(BIN)/edgeprune targets install $(RUNTIMES)
+	EDGEPRUNE_REQUIRE_TARGETS="$(RUNTIMES) ort-mobile" $(BIN)/pytest tests/test_runtimes.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

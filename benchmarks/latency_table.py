@@ -14,6 +14,7 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,15 +47,11 @@ def random_shapes(dense: Shape, count: int, seed: int = 1) -> list[Shape]:
     return shapes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--target", default="ort")
-    parser.add_argument("--plans", type=int, default=20)
-    asked = parser.parse_args()
+def measure(target: str, model: str = "demo", plans: int = 20) -> dict[str, Any]:
+    """A table of the target, and random plans predicted by it and measured there."""
     with tempfile.TemporaryDirectory() as folder:
         demo = write_demo(Path(folder) / "demo")
-        options = {"model": asked.model, "target": asked.target, "out": f"{folder}/run"}
+        options = {"model": model, "target": target, "out": f"{folder}/run"}
         options |= {"sequence": "128", "effort": "standard"}
         materials = prepare(read_inputs(Recipe.read(demo, options)))
         with open_run(Path(folder) / "run", SILENT) as run:
@@ -62,7 +59,7 @@ def main() -> None:
         (Path(folder) / "plans").mkdir()
         write = Probes(materials, Path(folder) / "plans")
         dense = materials.encoder.shape
-        shapes = random_shapes(dense, asked.plans)
+        shapes = random_shapes(dense, plans)
         files = {str(i): write(shape.layers) for i, shape in enumerate(shapes)}
         files |= {"dense": write(dense.layers)}
         taken = profile(files, materials.target, materials.settings(GLANCE))
@@ -85,7 +82,7 @@ def main() -> None:
         print(f"{told} {share_error:+7.1%} of dense  {shape}")
     errors = [abs(float(str(row["error"]))) for row in rows]
     share_errors = [abs(float(str(row["share_error"]))) for row in rows]
-    result = {
+    return {
         "what": "latency table against whole models, undisturbed ms (5th percentile)",
         "command": "python benchmarks/latency_table.py",
         "median_error": statistics.median(errors),
@@ -95,13 +92,22 @@ def main() -> None:
         "table_seconds": timing.stage.seconds,
         "table": timing.table.to_dict(),
         "plans": rows,
-        "environment": environment(asked.target, taken["dense"].facts),
+        "environment": environment(target, taken["dense"].facts),
         "notes": list(taken["dense"].notes),
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--target", default="ort")
+    parser.add_argument("--plans", type=int, default=20)
+    asked = parser.parse_args()
+    result = measure(asked.target, asked.model, asked.plans)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"median {statistics.median(errors):.1%}, worst {max(errors):.1%}")
-    told = f"median {statistics.median(share_errors):.1%}, worst {max(share_errors):.1%}"
+    print(f"median {result['median_error']:.1%}, worst {result['worst_error']:.1%}")
+    told = f"median {result['median_share_error']:.1%}, worst {result['worst_share_error']:.1%}"
     print(f"of dense: {told}: {RESULT}")
 
 

@@ -56,6 +56,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """Raises InputError, RefusedError, TargetError."""
     check_run_folder(recipe.out)
     target = Target.parse(recipe.target)
+    recipe = _as_taken(recipe, target)
     target.require()
     model = find_model(recipe.model)
     task = load_task(
@@ -85,3 +86,17 @@ def read_inputs(recipe: Recipe) -> Inputs:
             allow_leakage=recipe.allow_leakage,
         )
     return Inputs(recipe, EFFORTS[recipe.effort], transfer, target, model, task, auxiliary)
+
+
+def _as_taken(recipe: Recipe, target: Target) -> Recipe:
+    """With the precision that is left where the target's runtime does not take both."""
+    taken = target.runtime.precisions
+    if all(precision in taken for precision in recipe.precisions):
+        return recipe
+    if recipe.precision == "auto":
+        return recipe.model_copy(update={"precision": taken[0]})
+    raise RecipeError(
+        f"--precision {recipe.precision}",
+        why=f"{target.name} does not take ONNX files in {recipe.precision}",
+        remedy=f"give --precision {taken[0]}, or another target",
+    )

@@ -5,15 +5,41 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeprune.confined import run_confined
 from edgeprune.errors import OnnxError, RefusedError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 PREFLIGHT = Path(__file__).with_name("onnx_preflight.py")
 MAX_BYTES = 2**31 - 1  # of one protobuf message
 CPU_S, WALL_S = 60, 180.0
 MEMORY_MB = 1_000.0  # and five times the file
 LFS = b"version https://git-"
+
+
+def load_onnx(path: Path, *, weights: bool = True) -> ModelProto:
+    """A file's graph, with external data unless that is left out. Raises OnnxError."""
+    import onnx  # 0.2 s, which most commands need not wait for
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=weights)
+    except (OSError, DecodeError) as error:
+        raise OnnxError(f"ONNX file {path}", why=f"cannot be read: {error}") from None
+    if not model.graph.node:
+        raise OnnxError(f"ONNX file {path}", why="holds no model")
+    return model
+
+
+def is_int8(model: ModelProto) -> bool:
+    """Whether any of its products is of 8-bit integers."""
+    from onnx import TensorProto
+
+    kinds = (TensorProto.INT8, TensorProto.UINT8)
+    return any(len(t.dims) == 2 and t.data_type in kinds for t in model.graph.initializer)
 
 
 def check_onnx(path: Path) -> None:

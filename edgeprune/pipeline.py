@@ -146,7 +146,7 @@ def choose(
             precision=one.precision,
             p50_ms=measured.of(one).latency.p50_ms,
             p90_ms=measured.of(one).latency.p90_ms,
-            size_mb=one.size_mb,
+            size_mb=_size_mb(one, measured.of(one)),
             score=one.test_score,
             kept=one is kept,
             why=why[one.precision],
@@ -260,6 +260,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         task=_task(materials.task),
         auxiliary=_task(materials.auxiliary) if materials.auxiliary else None,
         parity=tuple(ParityRow.model_validate(found.to_dict()) for found in made.kept.parity),
+        runtime_parity=_runtime_parity(after),
         export=ExportPart(**made.kept.contents.to_dict(), sha256=after.facts["onnx_sha256"]),
         precisions=made.candidates,
         table=made.timing.table.to_dict(),
@@ -281,6 +282,18 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     )
 
 
+def _runtime_parity(taken: Profile) -> ParityRow | None:
+    parity = taken.facts.get("parity")
+    if parity is None:
+        return None
+    return ParityRow.model_validate({name: parity[name] for name in ParityRow.model_fields})
+
+
+def _size_mb(exported: Exported, taken: Profile) -> float:
+    """Of what the target runs, where that is a real one."""
+    return exported.size_mb if taken.proxy else taken.size_mb
+
+
 def _belongs(stage: str, budget: Budget, recipe: Recipe) -> bool:
     """Whether a stage is this budget's or shared by all."""
     others = {slug(str(other)) for other in recipe.budgets} - {slug(str(budget))}
@@ -293,7 +306,7 @@ def _figures(task: Task, exported: Exported, taken: Profile) -> Figures:
         metric=task.metric,
         p50_ms=taken.latency.p50_ms,
         p90_ms=taken.latency.p90_ms,
-        size_mb=exported.size_mb,
+        size_mb=_size_mb(exported, taken),
         parameters=exported.contents.parameters,
         precision=exported.precision,
     )

@@ -861,6 +861,31 @@ def targets_doctor(
     return 4 if targets and not all(one.usable for one in found) else 0
 
 
+@targets_app.command("install")
+def targets_install(
+    runtimes: Annotated[list[str], typer.Argument(metavar="RUNTIME…", help="Runtimes by name.")],
+    debug: Debug = False,
+) -> int:
+    """Give runtimes the packages that they need, in an environment of their own.
+
+    It lies in your cache folder (XDG_CACHE_HOME), and is made whole or not at all.
+
+    \b
+    edgeprune targets install openvino mnn
+    """
+    from edgeprune.measure.target import load_runtime
+
+    with show.progress(quiet=False) as progress:
+        for name in runtimes:
+            environment = load_runtime(name).environment
+            if environment is None:
+                show.out(f"{name}  needs nothing of its own")
+                continue
+            environment.install(progress)
+            show.out(f"{name}  {environment.check().version}")
+    return 0
+
+
 def _json(reports: Sequence[Report]) -> str:
     """One report as an object, several as an array."""
     texts = [report.to_json().strip() for report in reports]

@@ -5,35 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from edgeprune.errors import OnnxError, ParityError
+from edgeprune.parity import MAX_ABS, MIN_COSINE, Floats, Parity, compare
 from edgeprune.tokens import Tokens
 
-Floats = NDArray[np.float32]
 Inputs = Mapping[str, NDArray[np.int64]]
-
-MAX_ABS = 1e-3  # fp32 on the same machine differs by about 1e-5; wrong graphs by 0.1 and more
-MIN_COSINE = 0.9999
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How like two models answer at one input shape."""
-
-    shape: tuple[int, ...]  # batch, tokens
-    max_abs: float
-    cosine: float
-    agreement: float  # share of rows with the same label
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def open_session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -97,22 +79,7 @@ def check_parity(
         if not alike:
             raise ParityError(
                 f"ONNX file {path.name} at {'x'.join(map(str, parity.shape))}",
-                why=f"answers unlike its model: max-abs {parity.max_abs:.2g}, cosine "
-                f"{parity.cosine:.6f}, same label in {parity.agreement:.0%}",
+                why=f"answers unlike its model: {parity}",
                 remedy="please report the model and the versions of torch and onnxruntime",
             )
     return found
-
-
-def compare(shape: tuple[int, ...], ours: Floats, theirs: Floats) -> Parity:
-    if not np.isfinite(ours).all():
-        return Parity(shape, float("inf"), 0.0, 0.0)
-    flat, other = ours.ravel().astype(float), theirs.ravel().astype(float)
-    norms = float(np.linalg.norm(flat) * np.linalg.norm(other))
-    same = ours.argmax(1) == theirs.argmax(1) if ours.shape[1] > 1 else np.ones(len(ours))
-    return Parity(
-        shape,
-        float(np.abs(flat - other).max()),
-        float(flat @ other) / norms if norms else 1.0,
-        float(np.mean(same)),
-    )

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 
 from edgeprune.errors import OnnxError
+from edgeprune.onnx_file import load_onnx
 from edgeprune.shape import Shape
 
 LARGE = 1024  # elements; what shapes are computed from is smaller
@@ -51,7 +51,7 @@ def inspect(path: Path, shape: Shape) -> Contents:
 
 def read_contents(path: Path) -> Contents:
     """The operators and weights of a file; no fusions are looked for. Raises OnnxError."""
-    model = _load(path)
+    model = load_onnx(path)
     weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 0]
     weights = [tensor for tensor in weights if tensor.data_type != onnx.TensorProto.INT64]
     return Contents(
@@ -79,7 +79,7 @@ def multiply_adds(path: Path, batch: int, sequence: int) -> int | None:
 
     Raises OnnxError.
     """
-    model = _load(path)
+    model = load_onnx(path)
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         for dim, size in zip(dims, (batch, sequence), strict=False):
@@ -118,13 +118,6 @@ def _leave_out_weights(graph: onnx.GraphProto) -> None:
                     onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
                 )
             del graph.initializer[at]
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(str(path))
-    except (OSError, DecodeError) as error:
-        raise OnnxError(f"ONNX file {path}", why=f"cannot be read: {error}") from None
 
 
 def _optimised(

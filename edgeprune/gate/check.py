@@ -93,7 +93,10 @@ def profile(
     runs: str | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
-    """Measure one model on one target. Raises InputError, TargetError, ResourceError."""
+    """Measure one model on one target.
+
+    Raises InputError, ParityError, TargetError, ResourceError.
+    """
     asked = {"target": target, "threads": threads, "batch": batch}
     asked |= {"sequence": sequence, "runs": runs}
     subject = Subject.find(Path(path))
@@ -101,7 +104,8 @@ def profile(
     on = Target.parse(conditions.target)
     check_onnx(subject.onnx)
     with _stage(f"measuring on {on.name}", progress):
-        return measure({"model": subject.onnx}, on, conditions.settings, progress)["model"]
+        models = {"model": subject.onnx}
+        return measure(models, on, conditions.settings, progress, rows=subject.rows)["model"]
 
 
 def check(
@@ -118,7 +122,8 @@ def check(
     `options` are the keys of `Demands`; what is not given stands in `config`, by default
     ./edgeprune.toml, or else in the bundle. A share ("50%") is taken of the run's unpruned model,
     measured in the same minutes. `attempt` counts the times that a CI job was started for the same
-    commit: each is a further look. Raises InputError, TargetError, ResourceError, RefusedError.
+    commit: each is a further look. Raises InputError, ParityError, TargetError, ResourceError,
+    RefusedError.
     """
     started_s = time.monotonic()
     if attempt < 1:
@@ -149,6 +154,7 @@ def check(
                 last=attempt if conditions.runs == "rapid" else looks,
                 looks=looks,
                 targets=len(targets),
+                rows=subject.rows,
                 progress=progress,
             )["model"]
 

@@ -6,17 +6,21 @@ bundle; other files are measured on `ort`, one row of 128 tokens at a time on on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.errors import BudgetError, OnnxError, RecipeError, RefusedError
 from edgeprune.latency import Budget, check_percentile
 from edgeprune.measure.profile import RUN_PLANS, Settings
 from edgeprune.report.report import Report
-from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
+from edgeprune.ship.bundle import GOLDEN, MANIFEST, MODEL, verify_bundle
 from edgeprune.ship.golden import proving
 
 DENSE = Path("dense") / MODEL  # the unpruned model, in a run folder
@@ -102,6 +106,21 @@ class Subject:
         else:
             with proving(self.onnx.parent) as answer:
                 yield lambda: answer()["golden"]
+
+    @property
+    def rows(self) -> dict[str, NDArray[np.int64]] | None:
+        """Inputs of real text, [rows, tokens] each, where a bundle has golden answers to them.
+
+        Raises OnnxError.
+        """
+        if GOLDEN not in self.manifest.get("files", {}):
+            return None
+        golden = self.onnx.parent / GOLDEN
+        try:
+            inputs = dict(json.loads(golden.read_bytes())["inputs"])
+            return {name: np.asarray(rows, dtype=np.int64) for name, rows in inputs.items()}
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+            raise OnnxError(f"golden answers {golden}", why="cannot be read") from error
 
     @property
     def conditions(self) -> Conditions:

@@ -50,17 +50,24 @@ def require_packages(target: Target, folder: str) -> None:
 
 def check_packages(target: Target, folder: str) -> Check:
     """Whether the device's Python finds what the program imports, and the line that installs it."""
-    wanted = ("numpy", *target.runtime.program().packages)
-    command = [*target.device.python(), "-c", FIND, *wanted]
+    program, environment = target.runtime.program(), target.runtime.environment
+    words = target.device.starts(program)
+    if not program.portable:  # no Python's: the runtime's own check has told
+        return Check(True, words[0])
+    own = environment if environment is not None and words == program.local else None
+    wanted = ("numpy", *program.packages)
+    command = [*words, "-c", FIND, *wanted]
     finished = target.device.run(command, folder, limit_s=60.0)
     found = finished.output.split()
     if finished.code or found[-1:] != ["found"]:
         last = finished.errors.strip().splitlines()[-1:] or ["no message"]
-        return Check(False, why=f"its Python does not work: {last[0]}")
+        why = f"its Python does not work: {last[0]}"
+        return Check(False, why=why, remedy=own.remedy if own else "")
     missing = [name for name in wanted if name not in found]
     if missing:
         why = f"its Python has no {', no '.join(missing)}"
-        return Check(False, why=why, remedy=target.device.install_line(missing))
+        line = own.remedy if own else target.device.install_line(missing)
+        return Check(False, why=why, remedy=line)
     return Check(True, ", ".join(wanted))
 
 

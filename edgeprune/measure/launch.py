@@ -19,9 +19,13 @@ from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetErr
 from edgeprune.hashing import file_digest
 from edgeprune.measure.doctor import require_packages
 from edgeprune.measure.target import Finished, Target
+from edgeprune.onnx_file import is_int8, load_onnx
 
 SCHEMA = 1  # of the specification and of the result; see edgeprune_targets/bench.py
 MARK = "edgeprune-bench"
+
+Feeds = Mapping[str, NDArray[Any]]
+"""What one inference is fed: an array for each input."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +103,21 @@ class Bench:
         """Times the named models in one fresh process; several are interleaved in blocks."""
         return self._run(names, blocks, seed=seed, inputs=None)
 
-    def answer(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The named model's outputs for these inputs, from a fresh process as all else."""
-        path = self._here / "inputs.npz"
-        arrays: dict[str, Any] = dict(inputs)
-        np.savez(path, **arrays)
-        there = self.target.device.push(path, self._folder)
+    def answer(self, name: str, inputs: Sequence[Feeds]) -> list[list[NDArray[Any]]]:
+        """The named model's outputs for each of the inputs, from one fresh process."""
         once = Blocks(iterations=1, block=1, settle=0, warmup_s=0.0)
-        answers = self._run([name], once, seed=0, inputs=there).result["models"][name]["answers"]
-        return [np.array(a["values"], a["dtype"]).reshape(a["shape"]) for a in answers]
+        rows = [{key: _told(array) for key, array in feeds.items()} for feeds in inputs]
+        answers = self._run([name], once, seed=0, inputs=rows).result["models"][name]["answers"]
+        return [[_array(told) for told in outputs] for outputs in answers]
 
-    def _run(self, names: Sequence[str], blocks: Blocks, *, seed: int, inputs: str | None) -> Run:
+    def _run(
+        self,
+        names: Sequence[str],
+        blocks: Blocks,
+        *,
+        seed: int,
+        inputs: Sequence[Mapping[str, Any]] | None,
+    ) -> Run:
         spec = {
             "schema": SCHEMA,
             "session": self._session,
@@ -119,7 +127,6 @@ class Bench:
             "sequence": self.load.sequence,
             "seed": seed,
             "inputs": inputs,
-            "answers": inputs is not None,
             "iterations": blocks.iterations,
             "least_s": blocks.least_s,
             "block": blocks.block,
@@ -130,7 +137,8 @@ class Bench:
         path = self._here / "spec.json"
         path.write_text(json.dumps(spec), encoding="utf-8")
         device = self.target.device
-        command = [*device.python(), self._start, device.push(path, self._folder)]
+        starts = device.starts(self.target.runtime.program())
+        command = [*starts, self._start, device.push(path, self._folder)]
         # The process ends itself at its limit; a device that lost it is given up a little later.
         finished = device.run(command, self._folder, limit_s=self.load.limit_s + 10)
         return self._read(finished)
@@ -211,6 +219,7 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
         here = Path(scratch)
         converted = {}
         for number, (name, path) in enumerate(models.items()):
+            _require_precision(target, name, path)
             room = here / str(number)
             room.mkdir()
             converted[name] = target.runtime.convert(
@@ -230,6 +239,15 @@ def prepare(models: Mapping[str, Path], target: Target, load: Load) -> Iterator[
         )
 
 
+def _require_precision(target: Target, name: str, path: Path) -> None:
+    if "int8" not in target.runtime.precisions and is_int8(load_onnx(path)):
+        raise TargetError(
+            f"model {name!r} ({path}) on target {target.name}",
+            why="int8 as ONNX Runtime has it is not taken",
+            remedy="give the fp32 file, or another target",
+        )
+
+
 def sha256(path: Path) -> str:
     """Of a file's bytes, or of the names and digests of all files in a folder."""
     if path.is_dir():
@@ -241,6 +259,15 @@ def sha256(path: Path) -> str:
 def files(path: Path) -> list[Path]:
     """The file itself, or all files of a folder, sorted."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _told(array: NDArray[Any]) -> dict[str, Any]:
+    """An array as JSON holds it, in both directions."""
+    return {"dtype": array.dtype.name, "shape": array.shape, "values": array.ravel().tolist()}
+
+
+def _array(told: Mapping[str, Any]) -> NDArray[Any]:
+    return np.array(told["values"], told["dtype"]).reshape(told["shape"])
 
 
 def _digest(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.latency import Budget
+from edgeprune.measure.launch import Feeds
 from edgeprune.measure.profile import Profile, Settings, profile
 from edgeprune.measure.samples import Question, Sampled
 from edgeprune.measure.target import Target
@@ -28,6 +29,7 @@ def look(
     last: int | None = None,
     looks: int = MOST_LOOKS,
     targets: int = 1,
+    rows: Feeds | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Sampled]:
     """Measure models, again and as often as before while a verdict is open, at most `looks` times.
@@ -36,7 +38,8 @@ def look(
     error that `confidence` allows, so looking again costs certainty, not honesty. `ask` gives each
     model's budget in ms from the profiles so far. A model without one is measured beside the
     others for as long as any of them is open. `first` and `last` are the looks that this call
-    takes, for a gate that is started again. Raises TargetError, OnnxError, ResourceError.
+    takes, for a gate that is started again. What was converted must answer alike on `rows`, as in
+    `profile`. Raises ParityError, TargetError, OnnxError, ResourceError.
     """
     pending = dict(models)
     taken: dict[str, Profile] = {}
@@ -44,7 +47,7 @@ def look(
     launches = settings.launches * 2 ** (first - 1)
     for number in range(first, (last or looks) + 1):
         so_many = replace(settings, launches=launches, seed=settings.seed + 1000 * number)
-        for name, new in profile(pending, target, so_many, progress).items():
+        for name, new in profile(pending, target, so_many, progress, rows=rows).items():
             taken[name] = taken[name].joined(new) if name in taken else new
         for name, budget in ask(taken).items():
             if name in pending:

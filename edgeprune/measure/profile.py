@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.latency import Latency, LatencyTable
-from edgeprune.measure.launch import Bench, Blocks, Load, Run, files, prepare, sha256
+from edgeprune.measure.launch import Bench, Blocks, Feeds, Load, Run, files, prepare, sha256
+from edgeprune.measure.parity import check_converted
 from edgeprune.measure.table import SPREAD_LIMIT, assemble, spreads, undisturbed_ms
 from edgeprune.measure.target import Target
 from edgeprune.measure.validity import find_doubts
@@ -65,7 +66,8 @@ class Profile:
     LatencyTable predicts; `cold_ms` the median over launches of opening the model and its first
     inference; `peak_mb` the most memory any launch held; `size_mb` and `sha256` are of what the
     runtime ran, which for some runtimes is not the ONNX file itself. MB are 10⁶ bytes. `facts`
-    holds `settings`, `device`, `runtime`, `onnx_sha256`, and `launches`: each launch's conditions.
+    holds `settings`, `device`, `runtime`, `onnx_sha256`, `parity` (how like ONNX Runtime a
+    converted model answers, else null), and `launches`: each launch's conditions.
     """
 
     target: str
@@ -120,11 +122,15 @@ def profile(
     target: Target,
     settings: Settings,
     progress: Progress = SILENT,
+    *,
+    rows: Feeds | None = None,
 ) -> dict[str, Profile]:
     """Times ONNX files on a target, each launch of each in a fresh process.
 
     The models' launches are interleaved, in random order within each round, so that the ratio of
-    two of them holds whatever else the machine does. Raises TargetError, OnnxError, ResourceError.
+    two of them holds whatever else the machine does. First, what was converted must answer as
+    ONNX Runtime does on `rows` [rows, tokens] of real text, or on seeded ones. Raises ParityError,
+    TargetError, OnnxError, ResourceError.
     """
     order = random.Random(settings.seed)
     # A little over its part, as the sum of the samples is what counts.
@@ -136,11 +142,15 @@ def profile(
     runs: dict[str, list[Run]] = {name: [] for name in models}
     with prepare(models, target, settings.load) as bench:
         facts = {"settings": asdict(settings), "device": target.device.facts()}
+        parity = {name: check_converted(bench, name, rows) for name in models}
         for done, name in enumerate(turns):
             progress.step(done, len(turns), name)
             runs[name].append(bench.launch([name], blocks, seed=settings.seed + done))
         progress.step(len(turns), len(turns))
-        return {name: _profile(name, bench, facts, runs[name]) for name in models}
+        return {
+            name: _profile(name, bench, {**facts, "parity": parity[name]}, runs[name])
+            for name in models
+        }
 
 
 def _profile(name: str, bench: Bench, facts: Mapping[str, Any], runs: Sequence[Run]) -> Profile:

@@ -16,9 +16,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from edgeprune.errors import RecipeError, RefusedError, TargetError
+
+if TYPE_CHECKING:
+    from edgeprune.measure.environment import Environment
 
 Kind = Literal["runtime", "device"]
 
@@ -43,12 +46,16 @@ class Program:
 
     `start` takes the path of a JSON specification and prints the result; `session` is the
     runtime's part of it. The protocol of both stands at the top of `edgeprune_targets/bench.py`.
-    `packages` are what the session imports beside numpy, by a name that pip knows too.
+    `packages` are what the session imports beside numpy, by a name that pip knows too. `local` are
+    the words that start it on this machine, where that is not the Python that runs edgeprune; a
+    program that is not `portable` is no Python's, and runs on no other machine.
     """
 
     start: Path
     session: Path
     packages: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
+    portable: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ class Runtime(ABC):
     """Whether its milliseconds stand for no device; they are labelled so wherever they go."""
     note: ClassVar[str] = ""
     """What a reader of its figures must know."""
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    """Which of edgeprune's ONNX files it takes; int8 has MatMulInteger over dynamic ranges."""
+    environment: ClassVar[Environment | None] = None
+    """What `edgeprune targets install` makes for it, where it needs packages beside edgeprune's."""
+    tolerance: ClassVar[float] = 1e-3
+    """The most that its fp32 answers may differ from ONNX Runtime's, where the largest is 1."""
 
     @abstractmethod
     def check(self) -> Check:
@@ -82,7 +95,9 @@ class Runtime(ABC):
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
         """What the runtime runs: a file, or a folder of them, in `folder` or the ONNX file itself.
 
-        Runtimes without dynamic shapes convert at `batch` and `sequence`. Raises OnnxError.
+        Runtimes without dynamic shapes convert at `batch` and `sequence`. What is new must answer
+        as the ONNX file does, which is tried. Raises OnnxError, and TargetError for an operator
+        that the runtime lacks.
         """
 
     @abstractmethod
@@ -129,6 +144,16 @@ class Device(ABC):
     def python(self) -> Sequence[str]:
         """The words that start a Python with numpy and the runtime there."""
 
+    def starts(self, program: Program) -> Sequence[str]:
+        """The words that start a program there. Raises TargetError where it cannot run."""
+        if not program.portable:
+            raise TargetError(
+                f"program {program.start.name}",
+                why="runs on this machine only",
+                remedy='measure with "@local", or another runtime on that device',
+            )
+        return self.python()
+
     @abstractmethod
     def install_line(self, packages: Sequence[str]) -> str:
         """What a user types here so that this Python has these packages."""
@@ -169,7 +194,7 @@ class Target:
             )
         return cls(
             runtime if place in ("", "local") else f"{runtime}@{place}",
-            _load("runtime", runtime, Runtime)(),  # type: ignore[type-abstract]
+            load_runtime(runtime),
             _load("device", kind, Device)(address),  # type: ignore[type-abstract]
         )
 
@@ -195,6 +220,11 @@ def runtimes() -> list[str]:
     return sorted(_adapters("runtime"))
 
 
+def load_runtime(name: str) -> Runtime:
+    """An installed runtime. Raises RecipeError for an unknown one, TargetError for a broken one."""
+    return _load("runtime", name, Runtime)()  # type: ignore[type-abstract]
+
+
 def targets() -> list[Listed]:
     """Every installed runtime and device, those that cannot be loaded included."""
     devices = [_listed_device(name) for name in sorted(_adapters("device"))]
@@ -203,7 +233,7 @@ def targets() -> list[Listed]:
 
 def _listed_runtime(name: str) -> Listed:
     try:
-        runtime = _load("runtime", name, Runtime)()  # type: ignore[type-abstract]
+        runtime = load_runtime(name)
     except TargetError as error:
         return Listed(name, "runtime", Check(False, why=error.why, remedy=error.remedy))
     return Listed(name, "runtime", runtime.check(), runtime.proxy)

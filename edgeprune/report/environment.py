@@ -12,7 +12,10 @@ DEVICE = (
     *("device", "machine", "board", "cpu", "flags", "cores", "memory_mb", "kernel", "governor"),
     *("android", "thermal_status", "battery_celsius", "powered", "fixed_performance"),
 )
-RUNTIME = ("name", "version", "providers", "intra_op_threads", "graph_optimization", "synthetic")
+RUNTIME = (
+    *("name", "version", "providers", "placement", "intra_op_threads", "graph_optimization"),
+    *("synthetic", "precision", "threads", "streams", "provider", "host"),
+)
 
 
 def environment(target: str, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,7 +164,19 @@ def _export(report: Report, level: str) -> list[str]:
         _safe(", ".join(facts)) + f", sha256 {_mono(export.sha256)}",
         "Answers against PyTorch:",
         _table(("batch x tokens", "max difference", "cosine", "same answer"), parity),
+        *_runtime_parity(report),
         _table(("precision", "p90", "score", "size", "", "why"), precisions),
+    ]
+
+
+def _runtime_parity(report: Report) -> list[str]:
+    row = report.runtime_parity
+    if row is None:
+        return []
+    return [
+        f"Answers of {_safe(report.environment['target'])} against ONNX Runtime, on padded test "
+        f"rows: max difference {row.max_abs:.1e}, cosine {row.cosine:.6f}, same answer in "
+        f"{row.agreement:.1%}.",
     ]
 
 

@@ -209,6 +209,11 @@ class Report(_Part):
     task: TaskPart
     auxiliary: TaskPart | None = None
     parity: tuple[ParityRow, ...]
+    runtime_parity: ParityRow | None = Field(
+        default=None,
+        description="What the target's runtime made of the file against ONNX Runtime, on padded "
+        "test rows; null where it takes the file as it is.",
+    )
     export: ExportPart
     precisions: tuple[Candidate, ...] = ()
     table: dict[str, Any] = Field(description="The latency table and how it spread.")

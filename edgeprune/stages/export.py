@@ -9,19 +9,10 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgeprune.encoder import Classifier
-from edgeprune.export.answers import (
-    MAX_ABS,
-    MIN_COSINE,
-    Floats,
-    Inputs,
-    Parity,
-    answer,
-    answer_rows,
-    check_parity,
-    open_session,
-)
+from edgeprune.export.answers import Inputs, answer, answer_rows, check_parity, open_session
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
@@ -29,13 +20,19 @@ from edgeprune.latency import Budget
 from edgeprune.measure.looks import look
 from edgeprune.measure.profile import RUN_PLANS, Profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
+from edgeprune.parity import (
+    INT8_AGREEMENT,
+    INT8_COSINE,
+    MAX_ABS,
+    MIN_COSINE,
+    Floats,
+    Parity,
+)
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.ship.bundle import Golden
 from edgeprune.stages.materials import Materials, versions
 
 GOLDEN_ROWS = 32
-# int8 differs between processors by design, and a near tie may then fall the other way.
-INT8_COSINE, INT8_AGREEMENT = 0.99, 0.9
 
 
 @dataclass(frozen=True)
@@ -118,18 +115,23 @@ def _torch_answers(model: Classifier) -> Callable[[Inputs], Floats]:
 
 def golden_answers(materials: Materials, exported: Exported) -> Golden:
     """What the file answers to some test rows, each alone and padded to the recipe's length."""
-    tokens, recipe = materials.tokens["test"], materials.recipe
-    chosen = np.random.default_rng(recipe.seed).permutation(len(tokens))[:GOLDEN_ROWS]
     session = open_session(exported.path, threads=1)
     names = [value.name for value in session.get_inputs()]
-    inputs = tokens.batch(chosen, names, recipe.sequence)
-    rows = [{name: inputs[name][[row]] for name in names} for row in range(len(chosen))]
+    inputs = golden_rows(materials, names)
+    rows = [{name: inputs[name][[row]] for name in names} for row in range(len(inputs[names[0]]))]
     logits = np.concatenate([answer(session, row) for row in rows])
     if exported.precision == "int8":
         return Golden(inputs, logits, None, INT8_COSINE, INT8_AGREEMENT)
     # Answers may be large numbers, as scores are; their differences are then large too.
     largest = MAX_ABS * max(1.0, float(np.abs(logits).max()))
     return Golden(inputs, logits, largest, MIN_COSINE, 1.0)
+
+
+def golden_rows(materials: Materials, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Some test rows as the named inputs, padded to the recipe's length."""
+    tokens, recipe = materials.tokens["test"], materials.recipe
+    chosen = np.random.default_rng(recipe.seed).permutation(len(tokens))[:GOLDEN_ROWS]
+    return tokens.batch(chosen, names, recipe.sequence)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def measure_models(
 
     def build(folder: Path) -> None:
         settings = materials.settings(RUN_PLANS[materials.recipe.run_plan])
-        taken = look(files, materials.target, settings, ask, progress=run.progress)
+        rows = golden_rows(materials, dense.contents.inputs)
+        taken = look(files, materials.target, settings, ask, rows=rows, progress=run.progress)
         for name, sampled in taken.items():
             write_json(folder / f"{name}.json", sampled.profile.to_dict())
             write_samples(folder / f"{name}.samples.jsonl.gz", [sampled])

@@ -123,7 +123,12 @@ class Materials:
         machine = {name: facts.get(name) for name in ("machine", "cpu", "cores")}
         recipe = self.recipe
         where = [self.target.name, recipe.threads, recipe.batch, recipe.sequence]
-        return {"where": where, "machine": machine, "versions": versions("onnxruntime")}
+        return {
+            "where": where,
+            "machine": machine,
+            "runtime": self.target.runtime.check().version,
+            "versions": versions("onnxruntime"),
+        }
 
 
 def versions(*packages: str) -> dict[str, str]:

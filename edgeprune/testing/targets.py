@@ -103,7 +103,7 @@ class RuntimeContract(ABC):
         inputs = {"input_ids": ids * mask, "attention_mask": mask}
         load = Load(batch=len(lengths), sequence=max(lengths))
         with prepare({"model": onnx}, self._target(), load) as bench:
-            answers = bench.answer("model", inputs)
+            (answers,) = bench.answer("model", [inputs])
         if self.runtime().proxy and not answers:
             pytest.skip("a proxy that infers nothing")
         wanted = onnxruntime.InferenceSession(onnx).run(None, inputs)

@@ -8,7 +8,8 @@ The specification:
     session     path of the runtime's session file
     models      {name: path}; several are interleaved in blocks, in random order within each round
     threads, batch, sequence, seed
-    inputs      path of an .npz with the arrays to feed, or null for synthetic ones
+    inputs      what to answer, each {input: {dtype, shape, values}}, the first of which is timed;
+                null for synthetic ones, whose answers are not told
     iterations  timed inferences of each model at least
     least_s     and so many seconds of them at least, by the session's clock; a synthetic one, which
                 no mood of a machine reaches, fills them with SYNTHETIC_SAMPLES at most
@@ -16,7 +17,6 @@ The specification:
     settle      untimed inferences at the start of a block, to refill the caches after another model
     warmup_s    least time each model is warmed up; goes on until stationary, at most four times it
     limit_s     the kernel ends the process then, hung native code included
-    answers     whether to tell the outputs too, each as {dtype, shape, values}
 
 A session file defines
     open_session(path: str, *, threads: int, seed: int) -> Session
@@ -156,12 +156,14 @@ class Model:
         started = time.perf_counter()
         self.session = module.open_session(path, threads=spec["threads"], seed=spec["seed"])
         self.load_ms = (time.perf_counter() - started) * 1e3
-        self.feeds = make_feeds(self.session.inputs, spec)
+        asked = [made(feeds, self.session.inputs) for feeds in spec["inputs"] or []]
+        self.feeds = asked[0] if asked else make_feeds(self.session.inputs, spec)
         stage.enter("first inference", name)
         self.first_ms, _ = self.infer_ms()
         outputs = self.session.run(self.feeds)
         self.outputs_finite = all_finite(outputs)
-        self.answers = {"answers": [told(o) for o in outputs]} if spec["answers"] else {}
+        answers = [[told(o) for o in self.session.run(feeds)] for feeds in asked]
+        self.answers = {"answers": answers} if asked else {}
         synthetic = self.session.facts().get("synthetic", False)
         self.most_samples = SYNTHETIC_SAMPLES if synthetic else MOST_SAMPLES
         self.samples: list[tuple[float, float]] = []
@@ -223,12 +225,9 @@ def is_stationary(samples_ms: list[float]) -> bool:
 
 
 def make_feeds(inputs: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
-    """An array for each input that the model declares, and no other."""
+    """A synthetic array for each input that the model declares, and no other."""
     import numpy as np
 
-    if spec["inputs"] is not None:
-        with np.load(spec["inputs"], allow_pickle=False) as arrays:
-            return {name: arrays[name].astype(dtype) for name, dtype in inputs.items()}
     shape = (spec["batch"], spec["sequence"])
     known = {
         "input_ids": np.random.default_rng(0).integers(*TOKENS, shape),
@@ -239,6 +238,16 @@ def make_feeds(inputs: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"no array for the input {unknown[0]!r}; known are {', '.join(known)}")
     return {name: known[name].astype(dtype) for name, dtype in inputs.items()}
+
+
+def made(feeds: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+    """The arrays that JSON holds, of the types that the model declares."""
+    import numpy as np
+
+    return {
+        name: np.array(feeds[name]["values"], dtype).reshape(feeds[name]["shape"])
+        for name, dtype in inputs.items()
+    }
 
 
 def all_finite(outputs: list[Any]) -> bool:

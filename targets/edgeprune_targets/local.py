@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import RecipeError
-from edgeprune.measure.target import Check, Device, Finished
+from edgeprune.measure.target import Check, Device, Finished, Program
 from edgeprune_targets.facts import machine_facts
 from edgeprune_targets.shell import quoted
 
@@ -60,7 +60,11 @@ class Local(Device):
         return str(path.resolve())
 
     def python(self) -> Sequence[str]:
-        return (sys.executable,)
+        # -P: a program's neighbours, which have the names of runtimes, are not what it imports.
+        return (sys.executable, "-P")
+
+    def starts(self, program: Program) -> Sequence[str]:
+        return program.local or self.python()
 
     def install_line(self, packages: Sequence[str]) -> str:
         return f"{quoted([sys.executable])} -m pip install {' '.join(packages)}"

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeprune.errors import OnnxError
 from edgeprune.measure.target import Check, Program, Runtime
+from edgeprune.onnx_file import load_onnx
 from edgeprune_targets import BENCH, SESSIONS
 
 BASE_MS = 0.02
@@ -30,7 +30,7 @@ class Null(Runtime):
         return Check(True, "1")
 
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
-        graph = _graph(onnx)
+        graph = load_onnx(onnx, weights=False).graph
         tokens = batch * sequence
         ms = BASE_MS + MS_PER_MB_AT_128_TOKENS * _matrix_mb(graph) * tokens / 128
         cost = folder / "cost.json"
@@ -40,19 +40,6 @@ class Null(Runtime):
 
     def program(self) -> Program:
         return Program(BENCH, SESSIONS / "null.py")
-
-
-def _graph(path: Path) -> Any:
-    import onnx  # 0.2 s, which `targets list` need not wait for
-    from google.protobuf.message import DecodeError
-
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except (OSError, DecodeError) as error:
-        raise OnnxError(f"ONNX file {path}", why=f"cannot be read: {error}") from None
-    if not graph.node:
-        raise OnnxError(f"ONNX file {path}", why="holds no model")
-    return graph
 
 
 def _matrix_mb(graph: Any) -> float:

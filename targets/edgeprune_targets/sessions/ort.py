@@ -33,6 +33,8 @@ class Session:
         options.log_severity_level = 3
         # A pool that spins doubles the latency where another process has one of the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Which provider runs which operators; unknown to releases before 1.24, which ignore it.
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         self._options = options
         self._session = onnxruntime.InferenceSession(path, options, providers=PROVIDERS)
         self.inputs = {i.name: DTYPES.get(i.type, i.type) for i in self._session.get_inputs()}
@@ -52,11 +54,22 @@ class Session:
             "version": onnxruntime.__version__,
             "requested_providers": PROVIDERS,
             "providers": self._session.get_providers(),
+            "placement": placement(self._session),
             "intra_op_threads": self._options.intra_op_num_threads,
             "inter_op_threads": self._options.inter_op_num_threads,
             "spinning": False,
             "graph_optimization": self._options.graph_optimization_level.name,
         }
+
+
+def placement(session: Any) -> dict[str, int] | None:
+    """How many nodes each provider was given; None where the library tells nothing of a file."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    found: dict[str, int] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found[part.ep_name] = found.get(part.ep_name, 0) + len(part.get_nodes())
+    return found or None
 
 
 def open_session(path: str, *, threads: int, seed: int) -> Session:

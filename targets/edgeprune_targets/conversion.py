@@ -1,0 +1,98 @@
+"""Conversion in a process of its own, by the Python that has the runtime's converter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeprune.confined import said
+from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
+from edgeprune.onnx_file import load_onnx
+from edgeprune_targets.local import ENVIRONMENT
+
+PROGRAM = Path(__file__).with_name("convert.py")
+CONVERTERS = Path(__file__).with_name("converters")
+
+
+def convert(
+    runtime: str,
+    python: Sequence[str],
+    onnx: Path,
+    folder: Path,
+    *,
+    batch: int,
+    sequence: int,
+    converter: Path | None = None,
+    limit_s: float = 900.0,
+) -> Path:
+    """What `converter` (by default ours of that runtime) makes of an ONNX file, in `folder`.
+
+    Raises OnnxError for a model that it does not take, TargetError for an operator that the runtime
+    lacks and for a converter that crashed or is not there, ResourceError where memory ran out.
+    Nothing of the process lives on, and nothing but its answer is left.
+    """
+    load_onnx(onnx)  # so that no converter meets what is no model
+    path = converter or CONVERTERS / f"{runtime}.py"
+    words = [str(path), str(onnx.resolve()), str(folder.resolve()), str(batch), str(sequence)]
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
+        code, output, errors = _run([*python, str(PROGRAM), *words], scratch, limit_s)
+    told = said(output)
+    if told is not None and "path" in told:
+        return Path(told["path"])
+    what = f"ONNX file {onnx}"
+    if told is None:
+        raise _ended(what, runtime, code, errors, limit_s)
+    why = " ".join(str(told["why"]).split())[:300]
+    if told["fault"] == "import":
+        remedy = f"`edgeprune targets doctor {runtime}` tells the remedy"
+        raise TargetError(f"runtime {runtime}", why=f"its converter: {why}", remedy=remedy)
+    if told["fault"] == "lacking":
+        remedy = "try another target or a newer runtime"
+        raise TargetError(f"{what} on {runtime}", why=why, remedy=remedy)
+    raise OnnxError(what, why=f"{runtime} does not convert it: {why}")
+
+
+def _run(command: Sequence[str], scratch: str, limit_s: float) -> tuple[int | None, str, str]:
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    environment |= {"TMPDIR": scratch, "ORT_DISABLE_TELEMETRY": "1"}
+    with subprocess.Popen(
+        command,
+        cwd=scratch,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as child:
+        try:
+            output, errors = child.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            return None, "", ""
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+    return child.returncode, output, errors
+
+
+def _ended(
+    what: str, runtime: str, code: int | None, errors: str, limit_s: float
+) -> EdgepruneError:
+    if code is None:
+        why = f"{runtime} did not convert it within {limit_s:g} s"
+        return TargetError(what, why=why, remedy="convert a smaller model, or on a faster machine")
+    if code == -signal.SIGKILL:
+        why = f"{runtime}'s converter was killed, as the system does without memory"
+        return ResourceError(what, why=why, remedy="free memory")
+    last = errors.strip().splitlines()[-1:] or ["no message"]
+    how = signal.Signals(-code).name if code < 0 else f"code {code}"
+    why = f"{runtime}'s converter ended with {how}: {last[0][:300]}"
+    return TargetError(
+        what, why=why, remedy="try another version of the runtime, or another target"
+    )

@@ -1,0 +1,49 @@
+"""OpenVINO's part of the timing program; runs on the device and imports nothing of ours."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import openvino
+
+
+class Session:
+    """A compiled model on the CPU, one stream; the precision that it runs in is among its facts."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self._model = openvino.compile_model(f"{path}/model.xml", "CPU", options)
+        self._request = self._model.create_infer_request()
+        self.inputs = {
+            port.get_any_name(): port.get_element_type().to_dtype().name
+            for port in self._model.inputs
+        }
+
+    def run(self, feeds: dict[str, Any]) -> list[Any]:
+        found = self._request.infer(feeds, share_inputs=False, share_outputs=False)
+        return [found[port] for port in self._model.outputs]
+
+    def clock_ns(self) -> int:
+        return time.perf_counter_ns()
+
+    def cpu_ns(self) -> int:
+        return time.process_time_ns()
+
+    def facts(self) -> dict[str, Any]:
+        told = {
+            "precision": self._model.get_property("INFERENCE_PRECISION_HINT").to_string(),
+            "threads": self._model.get_property("INFERENCE_NUM_THREADS"),
+            "streams": self._model.get_property("NUM_STREAMS"),
+        }
+        version = openvino.get_version().split("-")[0]
+        return {"name": "openvino", "version": version} | {k: str(v) for k, v in told.items()}
+
+
+def open_session(path: str, *, threads: int, seed: int) -> Session:
+    return Session(path, threads)

@@ -1,0 +1,245 @@
+"""Converters run apart, what they say is one line, and what they made must answer alike."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeprune.errors import EdgepruneError, OnnxError, ParityError, ResourceError, TargetError
+from edgeprune.measure.launch import Load, prepare
+from edgeprune.measure.profile import Settings, profile
+from edgeprune.measure.target import Check, Program, Runtime, Target
+from edgeprune.testing import save_tiny_onnx
+from edgeprune_targets import BENCH, SESSIONS
+from edgeprune_targets.conversion import convert
+
+PYTHON = (sys.executable, "-P")
+HEAD = "def convert(onnx, folder, *, batch, sequence):\n    "
+BRIEF = Settings(launches=1, iterations=2, warmup_s=0.0, sequence=8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_tiny_onnx(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def converted(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Converts the model by a converter with this body; nothing of it may be left."""
+    scratch, folder = tmp_path / "scratch", tmp_path / "folder"
+    scratch.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+
+    def run(body: str, limit_s: float = 60.0, onnx: Path = model) -> Path:
+        converter = tmp_path / "mine.py"
+        converter.write_text(HEAD + body)
+        try:
+            return convert(
+                *("mine", PYTHON, onnx, folder),
+                batch=2,
+                sequence=8,
+                converter=converter,
+                limit_s=limit_s,
+            )
+        finally:
+            assert [*scratch.iterdir()] == []
+
+    return run
+
+
+def test_what_it_makes_is_where_it_says_whatever_else_it_prints(
+    converted: Callable[[str], Path],
+) -> None:
+    body = "import os, tempfile; print('chat'); os.system('echo more'); open('left', 'w')\n"
+    body += "    open(os.path.join(tempfile.gettempdir(), 'left too'), 'w')\n"
+    body += "    path = folder + f'/{batch}x{sequence}.mine'; open(path, 'w').write(onnx)\n"
+    path = converted(body + "    return path")
+    assert path.name == "2x8.mine"
+    assert Path(path.read_text()).name == "model.onnx"
+
+
+FAULTS = {
+    "an operator": ("raise NotImplementedError('lacks Gelu')", TargetError, "lacks Gelu"),
+    "a model": ("raise ValueError('odd\\n  graph')", OnnxError, "does not convert it: odd graph"),
+    "no words": ("assert False", OnnxError, "AssertionError"),
+    "a package": ("import no_such_engine", OnnxError, "no_such_engine"),
+    "a crash": ("import os; os.kill(os.getpid(), 11)", TargetError, "ended with SIGSEGV"),
+    "its memory": ("import os; os.kill(os.getpid(), 9)", ResourceError, "without memory"),
+    "its end": ("import os; os._exit(3)", TargetError, "ended with code 3"),
+}
+
+
+@pytest.mark.parametrize(("body", "kind", "why"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_one_line_of_its_kind(
+    converted: Callable[[str], Path], body: str, kind: type[EdgepruneError], why: str
+) -> None:
+    with pytest.raises(kind, match=why) as caught:
+        converted(body)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_converter_that_cannot_be_imported_asks_for_the_doctor(
+    converted: Callable[[str], Path],
+) -> None:
+    with pytest.raises(TargetError, match="targets doctor mine"):
+        converted("return onnx\nimport no_such_engine")
+
+
+def test_past_the_limit_it_is_ended_with_what_it_started(
+    converted: Callable[..., Path], tmp_path: Path
+) -> None:
+    body = "import subprocess; child = subprocess.Popen(['sleep', '600'])\n"
+    body += f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid)); child.wait()"
+    with pytest.raises(TargetError, match="within 3 s"):
+        converted(body, limit_s=3.0)
+    pid = (tmp_path / "pid").read_text()
+    status = Path(f"/proc/{pid}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_converter_never_meets_what_is_no_model(
+    converted: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "text.onnx").write_text("text")
+    with pytest.raises(OnnxError, match=r"text\.onnx"):
+        converted("raise AssertionError('asked')", onnx=tmp_path / "text.onnx")
+
+
+# --- what is converted must answer alike -------------------------------------------------------
+
+
+class Engine(Runtime):
+    """ONNX Runtime in disguise: its converter copies the file."""
+
+    def check(self) -> Check:
+        return Check(True, "1")
+
+    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
+        return Path(shutil.copy(onnx, folder / "copy.onnx"))
+
+    def program(self) -> Program:
+        return Program(BENCH, SESSIONS / "ort.py", packages=("onnxruntime",))
+
+
+class Mask(Engine):
+    """Its converter loses the mask, which only padded rows can show."""
+
+    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
+        model = load(onnx)
+        cast = next(node for node in model.graph.node if node.op_type == "Cast")
+        cast.input[0] = "ones"
+        source = next(node for node in model.graph.node if node.op_type == "Unsqueeze")
+        model.graph.node.remove(source)
+        ones = np.ones((batch, sequence, 1), np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(ones, "ones"))
+        path = folder / "maskless.onnx"
+        save(model, path)
+        return path
+
+
+class Rounding(Engine):
+    """Its converter rounds the weights a little; `tolerance` says that it may."""
+
+    tolerance = 0.5
+
+    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
+        model = load(onnx)
+        for tensor in model.graph.initializer:
+            if tensor.name == "down":
+                weights = numpy_helper.to_array(tensor) * np.float32(1.002)
+                tensor.CopyFrom(numpy_helper.from_array(weights, "down"))
+        path = folder / "rounded.onnx"
+        save(model, path)
+        return path
+
+
+class Strict(Rounding):
+    tolerance = 1e-4
+
+
+def load(path: Path) -> onnx.ModelProto:
+    return onnx.load(str(path))
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    onnx.save(model, str(path))
+
+
+def on(runtime: Runtime) -> Target:
+    return Target("mine", runtime, Target.parse("null").device)
+
+
+def test_a_copy_answers_alike_and_the_profile_tells(model: Path) -> None:
+    parity = profile({"model": model}, on(Engine()), BRIEF)["model"].facts["parity"]
+    assert (parity["max_abs"], parity["agreement"]) == (0, 1)
+    assert (parity["rows"], parity["shape"], parity["real"]) == (32, (1, 8), False)
+
+
+def test_a_runtime_that_takes_the_file_as_it_is_is_not_asked(model: Path) -> None:
+    assert profile({"model": model}, Target.parse("ort"), BRIEF)["model"].facts["parity"] is None
+
+
+def test_a_lost_mask_is_found_before_anything_is_timed(model: Path) -> None:
+    with pytest.raises(
+        ParityError, match="answers unlike ONNX Runtime on 32 padded rows"
+    ) as caught:
+        profile({"model": model}, on(Mask()), BRIEF)
+    assert caught.value.exit_code == 1
+
+
+def test_whole_rows_do_not_show_it(model: Path) -> None:
+    """Which is why the gate pads."""
+    whole = {
+        "input_ids": np.full((4, 8), 5),
+        "attention_mask": np.ones((4, 8), dtype=np.int64),
+    }
+    parity = profile({"model": model}, on(Mask()), BRIEF, rows=whole)["model"].facts["parity"]
+    assert parity["real"]
+    assert parity["rows"] == 4
+
+
+def test_a_runtime_may_allow_more_than_others(model: Path) -> None:
+    parity = profile({"model": model}, on(Rounding()), BRIEF)["model"].facts["parity"]
+    assert 1e-4 < parity["max_abs"] < parity["limits"]["max_abs"]
+    with pytest.raises(ParityError, match="max-abs"):
+        profile({"model": model}, on(Strict()), BRIEF)
+
+
+@pytest.mark.parametrize("length", [5, 8, 20])
+def test_rows_of_other_lengths_are_cut_or_padded_and_batches_filled(
+    model: Path, length: int
+) -> None:
+    rows = {
+        "input_ids": np.random.default_rng(0).integers(2, 16, (5, length)),
+        "attention_mask": np.ones((5, length), dtype=np.int64),
+    }
+    settings = Settings(launches=1, iterations=2, warmup_s=0.0, sequence=8, batch=2)
+    parity = profile({"model": model}, on(Engine()), settings, rows=rows)["model"].facts["parity"]
+    assert (parity["rows"], parity["shape"], parity["max_abs"]) == (6, (2, 8), 0)
+
+
+class Narrow(Engine):
+    precisions = ("fp32",)
+
+
+def test_int8_is_refused_where_it_is_not_taken(model: Path) -> None:
+    quantised = load(model)
+    weights = numpy_helper.from_array(np.zeros((4, 4), np.int8), "words_quantized")
+    quantised.graph.initializer.append(weights)
+    save(quantised, model)
+    with (
+        pytest.raises(TargetError, match="int8"),
+        prepare({"model": model}, on(Narrow()), Load(sequence=8)),
+    ):
+        pass

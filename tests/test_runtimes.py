@@ -1,0 +1,178 @@
+"""Every runtime that edgeprune brings keeps the contract, and answers alike for uneven models."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from transformers import BertConfig
+
+from edgeprune.encoder import Classifier, Encoder
+from edgeprune.errors import TargetError
+from edgeprune.export.onnx import to_onnx
+from edgeprune.export.quantize import to_int8
+from edgeprune.measure.launch import Blocks, Load, prepare
+from edgeprune.measure.profile import Profile, Settings, profile
+from edgeprune.measure.target import Runtime, Target
+from edgeprune.parity import compare
+from edgeprune.shape import LayerShape, Shape
+from edgeprune.testing import RuntimeContract, save_tiny_onnx
+from edgeprune_targets.mnn import Mnn
+from edgeprune_targets.openvino import OpenVino
+from edgeprune_targets.ort_mobile import OrtMobile
+from edgeprune_targets.ort_web import OrtChromium, OrtWeb
+
+# Whole, with fewer heads and units, without attention, without an FFN, without either.
+UNEVEN = (
+    LayerShape(4, 64),
+    LayerShape(3, 20),
+    LayerShape(0, 24),
+    LayerShape(3, 0),
+    LayerShape(0, 0),
+)
+BRIEF = Settings(launches=1, iterations=2, warmup_s=0.0, sequence=16)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A dense and an uneven encoder with random weights, the latter in int8 too."""
+    folder = tmp_path_factory.mktemp("models")
+    whole = [UNEVEN[0]] * len(UNEVEN)
+    paths = {
+        name: _export(folder / f"{name}.onnx", layers)
+        for name, layers in (("dense", whole), ("uneven", UNEVEN))
+    }
+    return paths | {"int8": to_int8(paths["uneven"], folder / "int8.onnx")}
+
+
+def _export(path: Path, layers: Sequence[LayerShape]) -> Path:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=len(layers),
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    encoder = Encoder(config, Shape(tuple(layers), 32, 8, 60))
+    model = Classifier(encoder, {"target": 5}).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4.0)  # as trained ones are, so that a wrong mask or order shows
+    return to_onnx(model, path)
+
+
+class Usable(RuntimeContract, ABC):
+    """The contract, and encoders as they are pruned; skipped where the runtime is not there."""
+
+    @pytest.fixture(autouse=True)
+    def _is_usable(self) -> None:
+        check = self.runtime().check()
+        if not check.usable:
+            why = f"{check.why}: {check.remedy}"
+            named = type(self.runtime()).__module__.rpartition(".")[2].replace("_", "-")
+            if named in os.environ.get("EDGEPRUNE_REQUIRE_TARGETS", "").split():
+                pytest.fail(why)
+            pytest.skip(why)
+
+    @pytest.mark.parametrize("name", ["dense", "uneven", "int8"])
+    def test_encoders_answer_alike_on_padded_rows(
+        self, models: Mapping[str, Path], name: str
+    ) -> None:
+        if name == "int8" and "int8" not in self.runtime().precisions:
+            with pytest.raises(TargetError, match="int8"):
+                profile({"model": models[name]}, self._target(), BRIEF)
+            return
+        taken = profile({"model": models[name]}, self._target(), BRIEF)["model"]
+        assert taken.size_mb > 0.05
+        assert taken.peak_mb > 10
+        assert taken.facts["runtime"]["version"] == self.runtime().check().version
+        self.check_parity(models[name], taken)
+
+    def check_parity(self, onnx: Path, taken: Profile) -> None:
+        parity = taken.facts["parity"]
+        assert parity["rows"] == 32
+        assert parity["cosine"] >= 0.99
+        assert parity["agreement"] >= 0.9
+
+
+class TestOrtMobile(Usable):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return OrtMobile()
+
+    def test_what_a_reduced_build_needs_lies_beside_the_file(self, tmp_path: Path) -> None:
+        onnx = save_tiny_onnx(tmp_path / "model.onnx")
+        made = self.runtime().convert(onnx, tmp_path, batch=1, sequence=8)
+        assert made.name == "model.ort"
+        (config,) = tmp_path.glob("*.config")
+        assert "ai.onnx;" in config.read_text()
+        assert "NNAPI" in (tmp_path / "usability.txt").read_text()
+
+
+class TestOpenVino(Usable):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return OpenVino()
+
+    def test_it_runs_in_32_bit_floats_whatever_the_processor_has(self, tmp_path: Path) -> None:
+        onnx = save_tiny_onnx(tmp_path / "model.onnx")
+        taken = profile({"model": onnx}, self._target(), BRIEF)["model"]
+        assert taken.facts["runtime"]["precision"] == "f32"
+        assert taken.facts["runtime"]["threads"] == "1"
+
+
+class TestMnn(Usable):
+    tolerance = 1e-2
+
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return Mnn()
+
+
+class InJavaScript(Usable, ABC):
+    """It takes the ONNX file as it is, so that nobody but this test compares its answers."""
+
+    tolerance = 1e-3
+
+    def check_parity(self, onnx: Path, taken: Profile) -> None:
+        assert taken.facts["parity"] is None
+        random = np.random.default_rng(0)
+        mask = (np.arange(16) < np.array([[3], [16]])).astype(np.int64)
+        ids = random.integers(2, 60, mask.shape) * mask
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask * 0}
+        with prepare({"model": onnx}, self._target(), BRIEF.load) as bench:
+            ((ours,),) = bench.answer("model", [feeds])
+        (theirs,) = onnxruntime.InferenceSession(onnx).run(None, feeds)
+        assert compare((2, 16), ours, theirs).cosine > 0.99
+
+    def test_it_runs_on_this_machine_only(self) -> None:
+        target = Target("far", self.runtime(), Target.parse("null@ssh:nowhere").device)
+        with pytest.raises(TargetError, match="on this machine only") as caught:
+            target.device.starts(self.runtime().program())
+        assert caught.value.exit_code == 4
+
+
+class TestOrtWeb(InJavaScript):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return OrtWeb()
+
+
+class TestOrtChromium(InJavaScript):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return OrtChromium()
+
+    def test_the_samples_are_those_of_a_page_with_a_fine_clock(self, tmp_path: Path) -> None:
+        onnx = save_tiny_onnx(tmp_path / "model.onnx")
+        with prepare({"model": onnx}, self._target(), Load(sequence=8)) as bench:
+            run = bench.launch(["model"], Blocks(6, 2, 1, 0.0), seed=0)
+        assert "Chrome" in run.result["runtime"]["host"]
+        assert 0 < run.result["resolution_ns"] <= 10_000
