@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from edgeprune.errors import InputError
 from edgeprune.gate.demands import Demands
 from edgeprune.gate.subject import Conditions, Subject
@@ -52,10 +54,11 @@ class Anatomy:
         try:
             if path.stat().st_size > MAX_BASELINE_BYTES:
                 raise InputError(f"baseline {path}", why=f"over {MAX_BASELINE_BYTES} bytes")
-            return cls(**json.loads(path.read_text(encoding="utf-8"))["model"])
+            stored = json.loads(path.read_text(encoding="utf-8"))["model"]
+            return TypeAdapter(cls).validate_python(stored)
         except OSError as error:
             why = error.strerror or "cannot be read"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             why = "not the JSON of an edgeprune check"
         remedy = "write one with `edgeprune check MODEL --json > FILE`"
         raise InputError(f"baseline {path}", why=why, remedy=remedy)

@@ -105,7 +105,10 @@ def read_samples(path: Path) -> list[Sampled]:
         raise _unreadable(path, why) from None
     except (EOFError, zlib.error):
         raise _unreadable(path, "cut short or damaged") from None
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError),
+        *(OverflowError, RecursionError, StopIteration),
+    ) as error:
         raise _unreadable(path, f"not in the format {FORMAT}: {error!r}") from None
     if not found:
         raise _unreadable(path, "holds no measurement")
