@@ -52,9 +52,11 @@ class Anatomy:
     def of_baseline(cls, path: Path) -> Anatomy:
         """Of the model of an earlier check, from its JSON. Raises InputError."""
         try:
-            if path.stat().st_size > MAX_BASELINE_BYTES:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BASELINE_BYTES + 1)
+            if len(raw) > MAX_BASELINE_BYTES:
                 raise InputError(f"baseline {path}", why=f"over {MAX_BASELINE_BYTES} bytes")
-            stored = json.loads(path.read_text(encoding="utf-8"))["model"]
+            stored = json.loads(raw)["model"]
             return TypeAdapter(cls).validate_python(stored)
         except OSError as error:
             why = error.strerror or "cannot be read"

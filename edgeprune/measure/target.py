@@ -195,10 +195,15 @@ def runtimes() -> list[str]:
     return sorted(_adapters("runtime"))
 
 
+def devices() -> list[str]:
+    """The names of all installed devices."""
+    return sorted(_adapters("device"))
+
+
 def targets() -> list[Listed]:
     """Every installed runtime and device, those that cannot be loaded included."""
-    devices = [_listed_device(name) for name in sorted(_adapters("device"))]
-    return [_listed_runtime(name) for name in runtimes()] + devices
+    listed = [_listed_device(name) for name in devices()]
+    return [_listed_runtime(name) for name in runtimes()] + listed
 
 
 def _listed_runtime(name: str) -> Listed:
