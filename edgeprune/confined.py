@@ -109,7 +109,7 @@ def said(output: str) -> Mapping[str, Any] | None:
     lines = [line for line in output.splitlines() if line.startswith(f"{MARK} ")]
     try:
         told = json.loads(lines[-1].removeprefix(MARK)) if lines else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return told if isinstance(told, dict) else None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Semaphore, Thread
 from typing import Any
 
-from edgeprune.errors import EdgepruneError
-from edgeprune.measure.target import Target
+from edgeprune.errors import EdgepruneError, RecipeError
+from edgeprune.measure.target import Target, devices
 from edgeprune.onnx_file import check_onnx
 from edgeprune.ship import prove
 from edgeprune.ship.bundle import MODEL, verify_bundle
@@ -20,8 +21,8 @@ from edgeprune.ship.signature import check_signature
 
 AT_ONCE = 8
 
-# A device by its kind and address, then a path: "ssh:pi4:/srv/models".
-_ELSEWHERE = re.compile(r"(?P<device>[a-z][a-z0-9_-]*:[^/~]*):(?P<folder>[/~].*)", re.DOTALL)
+# A device by its kind and address, then a path: "ssh:pi4:/srv/models", "adb:/data/local/tmp/x".
+_ELSEWHERE = re.compile(r"(?P<device>[a-z][a-z0-9_-]*(:[^/~]*)?):(?P<folder>[/~].*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,47 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def _at_each(places: Sequence[str], work: Callable[[Place], Release]) -> list[Outcome]:
+    """An outcome each. Where there are several, each device is served by a thread of its own."""
     found = [find_place(text) for text in places]
+    several, free = len(found) > 1, Semaphore(AT_ONCE)
+    outcomes: list[Future[Outcome]] = [Future() for _ in found]
 
-    def outcome(place: Place) -> Outcome:
-        try:
-            return Outcome(place.name, work(place))
-        except EdgepruneError as error:
-            return Outcome(place.name, error=error)
+    def serve(place: Place, outcome: Future[Outcome]) -> None:
+        with free:
+            try:
+                outcome.set_result(_outcome(place, work))
+            except BaseException as error:  # told to whoever waits for the outcome
+                outcome.set_exception(error)
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(outcome, found))
+    here = []
+    for place, outcome in zip(found, outcomes, strict=True):
+        if several and _ELSEWHERE.fullmatch(place.name):
+            # A daemon, as an interruption must end the program at once: a device whose link breaks
+            # ends and removes by itself what is there.
+            Thread(target=serve, args=(place, outcome), daemon=True).start()
+        else:
+            here.append((place, outcome))
+    for place, outcome in here:
+        outcome.set_result(_outcome(place, work))
+    return [outcome.result() for outcome in outcomes]
+
+
+def _outcome(place: Place, work: Callable[[Place], Release]) -> Outcome:
+    try:
+        return Outcome(place.name, work(place))
+    except EdgepruneError as error:
+        return Outcome(place.name, error=error)
 
 
 def find_place(text: str) -> Place:
     """A folder here, or DEVICE:ADDRESS:FOLDER. Raises RecipeError, RefusedError."""
     match = _ELSEWHERE.fullmatch(text)
-    if match is None:
-        return Place(text, Target.parse("ort").device, str(Path(text).expanduser().absolute()))
-    # ONNX Runtime is what asks for the golden answers there.
-    return Place(text, Target.parse(f"ort@{match['device']}").device, match["folder"])
+    if match is not None:
+        # ONNX Runtime is what asks for the golden answers there.
+        device = Target.parse(f"ort@{match['device']}").device
+        return Place(text, device, match["folder"])
+    kind, colon, _ = text.partition(":")
+    if colon and kind in devices():
+        remedy = f'write "{kind}:ADDRESS:/FOLDER", or "./{text}" for a folder here'
+        raise RecipeError(f"place {text!r}", why="names no folder from / or ~", remedy=remedy)
+    return Place(text, Target.parse("ort").device, str(Path(text).expanduser().absolute()))

@@ -179,7 +179,8 @@ class Recipe(BaseModel):
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_RECIPE_BYTES + 1)  # whatever it is: /dev/zero has no end
     except OSError as error:
         raise RecipeError(
             f"recipe {path}",

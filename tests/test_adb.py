@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from bundles import another, digits, hung, python_that_hangs_while_copying
 from processes import processes, running, until
 
 from edgeprune.errors import ResourceError, TargetError
 from edgeprune.measure.doctor import diagnose
 from edgeprune.measure.profile import Settings, profile
 from edgeprune.measure.target import Device, Target
+from edgeprune.ship.bundle import verify_bundle
 from edgeprune.testing import DeviceContract, save_tiny_onnx
+from edgeprune_cli.app import main
 from edgeprune_targets import adb
 from edgeprune_targets.adb import Adb, choose
 
@@ -403,3 +406,63 @@ def test_fixed_performance_that_cannot_be_had_is_told(
     monkeypatch.setenv("EDGEPRUNE_FIXED_PERFORMANCE", "1")
     with pytest.raises(TargetError, match="Failed to set FIXED_PERFORMANCE"), Adb().folder():
         pass
+
+
+# --- a bundle that is put to work there ---------------------------------------------------------
+
+
+def test_a_bundle_is_put_to_work_there_and_taken_back(
+    world: World, small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, second = tmp_path / "there", another(small_bundle, "second")
+    assert main(["ship", str(small_bundle), f"adb:{models}"]) == 0
+    assert "8 golden answers agree" in capsys.readouterr().err
+    assert main(["ship", str(second), f"adb:{SERIAL}:{models}"]) == 0
+    assert verify_bundle(models / "current")["task"] == "second"
+    assert main(["ship", "--rollback", f"adb:{models}"]) == 0
+    assert verify_bundle(models / "current")["task"] == "letters"
+    assert (models / "previous").resolve().name == digits(second)
+    assert [*world.tmp.iterdir()] == []
+
+
+def test_half_a_push_never_becomes_current(
+    world: World, small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "there"
+    assert main(["ship", str(small_bundle), f"adb:{models}"]) == 0
+    world.program("sha256sum", "truncate -s 100 /proc/self/fd/0", "exec /usr/bin/sha256sum")
+    assert main(["ship", str(another(small_bundle, "second")), f"adb:{models}"]) == 4
+    assert "unlike it was sent" in capsys.readouterr().err
+    assert verify_bundle(models / "current")["task"] == "letters"
+
+
+def test_a_device_that_is_not_there_keeps_the_others_from_nothing(
+    world: World, small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "there"
+    assert main(["ship", str(small_bundle), f"adb:R58M:{models}", f"adb:{SERIAL}:{models}"]) == 4
+    assert "not connected; connected: " in capsys.readouterr().err
+    assert verify_bundle(models / "current")["task"] == "letters"
+
+
+@pytest.mark.parametrize("victim", ["client", "server", "daemon"])
+def test_a_link_that_breaks_in_the_middle_changes_nothing(
+    own_world: World, small_bundle: Path, tmp_path: Path, victim: str
+) -> None:
+    models, mark = tmp_path / "there", tmp_path / "hangs"
+    assert main(["ship", str(small_bundle), f"adb:{models}"]) == 0
+    own_world.program("python3", *python_that_hangs_while_copying(mark))
+
+    def kill() -> None:
+        until(lambda: hung(mark))
+        for process in own_world.parts()[victim]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    assert main(["ship", str(another(small_bundle, "second")), f"adb:{models}"]) == 4
+    thread.join()
+    until(lambda: not running(str(own_world.tmp)) and not [*own_world.tmp.iterdir()])
+    assert (models / "releases" / ".new").is_dir()  # it was in the middle of it
+    assert verify_bundle(models / "current")["task"] == "letters"

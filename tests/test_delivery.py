@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import other_answers, rewritten
+from bundles import another, digits, other_answers, rewritten
 
 import edgeprune
 from edgeprune import delivery
@@ -27,7 +27,7 @@ from edgeprune.delivery import Outcome, exit_code, find_place, rollback, ship
 from edgeprune.errors import InputError, OnnxError, ParityError, RefusedError, TargetError
 from edgeprune.hashing import file_digest
 from edgeprune.ship import prove, release
-from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
+from edgeprune.ship.bundle import MODEL, verify_bundle
 from edgeprune.ship.deploy import Place, deploy, roll_back
 from edgeprune_cli.app import main
 
@@ -38,17 +38,6 @@ targets_installed = pytest.mark.skipif(
     not entry_points(group="edgeprune.devices", name="local"),
     reason="devices are found by the entry points of an installed package",
 )
-
-
-def another(bundle: Path, name: str) -> Path:
-    """A second bundle, of another task."""
-    copy = Path(shutil.copytree(bundle, bundle.parent / name))
-    rewritten(copy, lambda manifest: manifest.update(task=name))
-    return copy
-
-
-def digits(bundle: Path) -> str:
-    return str(json.loads((bundle / MANIFEST).read_text())["sha256"])[:12]
 
 
 # --- verify ------------------------------------------------------------------------------------
@@ -337,7 +326,7 @@ def test_the_gravest_exit_code_is_that_of_all() -> None:
 
 
 @targets_installed
-@pytest.mark.parametrize("text", ["models", "/srv/models", "a:b", "./local:x:/y", "x y:/z"])
+@pytest.mark.parametrize("text", ["models", "/srv/models", "a:b", "./ssh:pi4:/y", "x y:/z"])
 def test_what_names_no_device_is_a_folder_here(text: str) -> None:
     assert find_place(text).folder == str(Path(text).absolute())
 
@@ -345,7 +334,14 @@ def test_what_names_no_device_is_a_folder_here(text: str) -> None:
 @targets_installed
 @pytest.mark.parametrize(
     ("text", "error"),
-    [("nossh:pi4:/srv", "unknown device"), ("local:-oProxyCommand=x:/srv", "not a plain host")],
+    [
+        ("nossh:pi4:/srv", "unknown device"),
+        ("local:-oProxyCommand=x:/srv", "not a plain host"),
+        ("ssh:/srv", "needs a host"),
+        ("ssh:pi4", "names no folder"),
+        ("ssh:pi4:models", "names no folder"),
+        ("adb:", "names no folder"),
+    ],
 )
 def test_a_device_must_be_known_and_plain(text: str, error: str) -> None:
     with pytest.raises((InputError, RefusedError), match=error):
@@ -435,6 +431,22 @@ def test_what_arrives_otherwise_never_becomes_current(
         deploy(second, verify_bundle(second), bad)
     assert verify_bundle(folder / "current")["task"] == "letters"
     assert [path.name for path in (folder / "releases").iterdir()] == [digits(small_bundle)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["{}", '{"fault": {}}', '{"fault": {"kind": "x"}}', '{"state": 1, "more": 2}', "[" * 9999],
+)
+def test_a_device_that_answers_in_no_known_form_is_told(
+    small_bundle: Path, tmp_path: Path, said: str
+) -> None:
+    odd = Elsewhere(
+        tmp_path / "disk", python_words=(sys.executable, "-c", f"print({MARK!r}, {said!r})")
+    )
+    with pytest.raises(TargetError, match="far"):
+        deploy(
+            small_bundle, verify_bundle(small_bundle), Place("far", odd, str(tmp_path / "models"))
+        )
 
 
 def test_a_device_that_says_nothing_is_told(small_bundle: Path, tmp_path: Path) -> None:

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from bundles import another, digits, hung, other_answers, python_that_hangs_while_copying
 from processes import below, free_port, processes, running, until
 
 from edgeprune.errors import RecipeError, RefusedError, ResourceError, TargetError
 from edgeprune.measure.doctor import diagnose
 from edgeprune.measure.profile import Settings, profile
 from edgeprune.measure.target import Device, Target
+from edgeprune.ship.bundle import verify_bundle
 from edgeprune.testing import DeviceContract, save_tiny_onnx
+from edgeprune_cli.app import main
 from edgeprune_targets import remote, ssh
 from edgeprune_targets.ssh import Ssh
 
@@ -393,3 +396,137 @@ def test_the_command_exits_6_for_another_host_key(server: Server, onnx: Path) ->
     said = subprocess.run([sys.executable, "-m", "edgeprune_cli", *words], **TEXT)
     assert said.returncode == 6
     assert len(said.stderr.strip().splitlines()) == 2  # what it does, and the one line
+
+
+# --- a bundle that is put to work there ---------------------------------------------------------
+
+PLACE = "ssh:pi4:~/models"
+
+
+@pytest.fixture
+def models(server: Server) -> Iterator[Path]:
+    """The folder of PLACE."""
+    yield server.home / "models"
+    shutil.rmtree(server.home / "models", ignore_errors=True)
+
+
+def hang_while_copying(server: Server, mark: Path) -> None:
+    python = server.home / ".edgeprune/venv/bin/python"
+    server.program(str(python), *python_that_hangs_while_copying(mark))
+
+
+def test_a_bundle_is_put_to_work_there_and_taken_back(
+    server: Server, small_bundle: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = another(small_bundle, "second")
+    assert main(["ship", str(small_bundle), PLACE]) == 0
+    assert "8 golden answers agree" in capsys.readouterr().err
+    assert main(["ship", str(second), PLACE]) == 0
+    assert verify_bundle(models / "current")["task"] == "second"
+    assert (models / "previous").resolve().name == digits(small_bundle)
+    assert main(["ship", "--rollback", PLACE]) == 0
+    assert verify_bundle(models / "current")["task"] == "letters"
+    assert (models / "previous").resolve().name == digits(second)
+    assert [*server.tmp.iterdir()] == []
+
+
+def test_half_a_push_never_becomes_current(
+    server: Server, small_bundle: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ship", str(small_bundle), PLACE]) == 0
+    cat_that_loses(server, times=1000)
+    assert main(["ship", str(another(small_bundle, "second")), PLACE]) == 4
+    assert "unlike it was sent" in capsys.readouterr().err
+    assert verify_bundle(models / "current")["task"] == "letters"
+    assert [path.name for path in (models / "releases").iterdir()] == [digits(small_bundle)]
+
+
+def test_what_answers_otherwise_there_never_becomes_current(
+    server: Server, small_bundle: Path, models: Path
+) -> None:
+    assert main(["ship", str(small_bundle), PLACE]) == 0
+    second = another(small_bundle, "second")
+    other_answers(second)
+    assert main(["ship", str(second), PLACE]) == 1
+    assert verify_bundle(models / "current")["task"] == "letters"
+
+
+def test_a_device_that_cannot_ask_says_what_to_install(
+    server: Server, small_bundle: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (server.home / ".edgeprune/venv/bin/python").unlink()
+    server.program("python3", f'exec {sys.executable} -I -S "$@"')
+    assert main(["ship", str(small_bundle), PLACE]) == 4
+    assert "pip install numpy onnxruntime" in capsys.readouterr().err
+    assert not (models / "current").is_symlink()
+
+
+def test_a_name_there_is_just_a_name(server: Server, small_bundle: Path, models: Path) -> None:
+    name = 'it\'s $(touch x); `touch x` "&" ü'
+    assert main(["ship", str(small_bundle), f"{PLACE}/{name}"]) == 0
+    assert verify_bundle(models / name / "current")["task"] == "letters"
+    assert [path.name for path in models.iterdir()] == [name]
+
+
+def test_each_of_several_devices_has_an_outcome_of_its_own(
+    server: Server,
+    small_bundle: Path,
+    models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hosts = ["pi4", "changed", "behind", "off"]
+    places = [f"ssh:{host}:~/models/{host}" for host in hosts]
+    assert main(["ship", str(small_bundle), *places, str(tmp_path / "here")]) == 6
+    lines = capsys.readouterr().err.splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("|")][2:]
+    failed = "failed, as it was before"
+    told = [(row[1].strip(), row[2].strip()) for row in rows]
+    states = ["released", failed, "released", failed, "released"]
+    assert told == [*zip([*places, str(tmp_path / "here")], states, strict=True)]
+    assert [line[:13] for line in lines if line.startswith("error")] == [
+        "error[EP600]:",
+        "error[EP400]:",
+    ]
+    assert sorted(path.name for path in models.iterdir()) == ["behind", "pi4"]
+
+
+@pytest.mark.parametrize("victim", ["client", "server"])
+def test_a_link_that_breaks_in_the_middle_changes_nothing(
+    server: Server, small_bundle: Path, models: Path, tmp_path: Path, victim: str
+) -> None:
+    assert main(["ship", str(small_bundle), PLACE]) == 0
+    second, mark = another(small_bundle, "second"), tmp_path / "hangs"
+    hang_while_copying(server, mark)
+
+    def kill() -> None:
+        until(lambda: hung(mark))
+        for pid in below(os.getpid(), "ssh") if victim == "client" else server.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    assert main(["ship", str(second), PLACE]) == 4
+    thread.join()
+    until(lambda: not running(str(server.tmp)) and not [*server.tmp.iterdir()])
+    assert (models / "releases" / ".new").is_dir()  # it was in the middle of it
+    assert verify_bundle(models / "current")["task"] == "letters"
+    server.program(str(server.home / ".edgeprune/venv/bin/python"), f'exec {sys.executable} "$@"')
+    assert main(["ship", str(second), PLACE]) == 0
+    assert verify_bundle(models / "current")["task"] == "second"
+    assert not (models / "releases" / ".new").exists()
+
+
+def test_ending_the_command_ends_it_at_every_device(
+    server: Server, small_bundle: Path, models: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "hangs"
+    hang_while_copying(server, mark)
+    words = ["ship", str(small_bundle), f"{PLACE}/one", "ssh:behind:~/models/two"]
+    with subprocess.Popen([sys.executable, "-m", "edgeprune_cli", *words], **QUIET) as command:
+        until(lambda: hung(mark) == 2)
+        command.terminate()
+        assert command.wait(60) == 128 + signal.SIGTERM
+    until(lambda: not running(str(server.tmp)) and not [*server.tmp.iterdir()])
+    assert not [*models.glob("*/current")]

@@ -87,7 +87,8 @@ class Demands(BaseModel):
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise RecipeError(f"file {path}", why=f"over {MAX_BYTES} bytes")
         tables = tomllib.loads(raw.decode("utf-8-sig"))

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from edgeprune.errors import BudgetError, RefusedError
+from edgeprune.errors import BudgetError, InputError, RefusedError
 from edgeprune.latency import Budget
 from edgeprune.measure.samples import Question, Sampled, read_samples
 from edgeprune.measure.verdict import Verdict
@@ -25,8 +25,13 @@ def _again(path: Path, one: Sampled, budget: str | None, confidence: float | Non
     question = _question(one, budget)
     if confidence is not None:
         question = replace(question, confidence=confidence / 100)
-    verdict = question.answer(one.profile)
-    said = json.loads(json.dumps(verdict.to_dict()))
+    try:
+        verdict = question.answer(one.profile)
+        said = json.loads(json.dumps(verdict.to_dict()))
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        why = f"its samples answer no question: {error!r}"[:300]
+        remedy = "give the file as `check --samples` or `profile --samples` wrote it"
+        raise InputError(f"samples {path}", why=why, remedy=remedy) from error
     if question == one.question and one.verdict and said != one.verdict:
         why = f"holds {one.verdict.get('line')!r}, its samples give {verdict.line()!r}"
         raise RefusedError(f"samples {path}", why=why, remedy="trust neither; measure again")

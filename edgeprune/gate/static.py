@@ -54,10 +54,12 @@ class Anatomy:
         """Of the model of an earlier check, from its JSON. Raises InputError."""
         remedy = "write one with `edgeprune check MODEL --json > FILE`"
         try:
-            if path.stat().st_size > MAX_BASELINE_BYTES:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BASELINE_BYTES + 1)
+            if len(raw) > MAX_BASELINE_BYTES:
                 raise InputError(f"baseline {path}", why=f"over {MAX_BASELINE_BYTES} bytes")
-            told = json.loads(path.read_text(encoding="utf-8"))["model"]
-            return cls(**ModelPart.model_validate(told, strict=True).model_dump())
+            stored = json.loads(raw)["model"]
+            return cls(**ModelPart.model_validate(stored, strict=True).model_dump())
         except OSError as error:
             why = error.strerror or "cannot be read"
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -78,6 +78,13 @@ class Run:
     def peak_mb(self) -> float:
         return float(self.result["peak_mb"])
 
+    def checked(self, models: Sequence[str]) -> Run:
+        """The same, once it can tell all of this. Raises LookupError, TypeError, ValueError."""
+        for model in models:
+            _ = self.samples_ms(model), self.cpu_samples_ms(model), self.cold_ms(model)
+            _ = self.waited_s, self.peak_mb, self.conditions(model)
+        return self
+
     def conditions(self, model: str) -> dict[str, Any]:
         """All but the samples: load, clocks and temperatures before and after, contention."""
         shared = {k: v for k, v in self.result.items() if k not in ("schema", "models", "runtime")}
@@ -141,7 +148,18 @@ class Bench:
         command = [*starts, self._start, device.push(path, self._folder)]
         # The process ends itself at its limit; a device that lost it is given up a little later.
         finished = device.run(command, self._folder, limit_s=self.load.limit_s + 10)
-        return self._read(finished)
+        return self.read(finished, names)
+
+    def read(self, finished: Finished, names: Sequence[str]) -> Run:
+        """What a timing program that ended said of these models. Raises EdgepruneError."""
+        try:
+            return self._read(finished, names)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise TargetError(
+                f"target {self.target.name}",
+                why=f"its timing program answered in an unknown form: {error!r}"[:300],
+                remedy="install matching versions of edgeprune and of the target's package",
+            ) from error
 
     def own_ms(self, run: Run, name: str) -> list[float]:
         """Samples without the neighbours' share of the core, where that can be told apart."""
@@ -149,7 +167,7 @@ class Bench:
             return run.samples_ms(name)
         return run.cpu_samples_ms(name)
 
-    def _read(self, finished: Finished) -> Run:
+    def _read(self, finished: Finished, names: Sequence[str]) -> Run:
         said = [line.split(" ", 2) for line in finished.output.splitlines() if _is_said(line)]
         stages = [json.loads(text) for _, kind, text in said if kind == "stage"]
         stage = stages[-1] if stages else {"stage": "start", "model": ""}
@@ -165,7 +183,7 @@ class Bench:
                 why=f"its timing program speaks version {answer['schema']}, not {SCHEMA}",
                 remedy="install matching versions of edgeprune and of the target's package",
             )
-        return Run(answer)
+        return Run(answer).checked(names)
 
     def _died(self, finished: Finished, stage: Mapping[str, str]) -> EdgepruneError:
         what = f"{self._model(stage)} on target {self.target.name}"

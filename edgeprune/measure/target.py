@@ -225,10 +225,15 @@ def load_runtime(name: str) -> Runtime:
     return _load("runtime", name, Runtime)()  # type: ignore[type-abstract]
 
 
+def devices() -> list[str]:
+    """The names of all installed devices."""
+    return sorted(_adapters("device"))
+
+
 def targets() -> list[Listed]:
     """Every installed runtime and device, those that cannot be loaded included."""
-    devices = [_listed_device(name) for name in sorted(_adapters("device"))]
-    return [_listed_runtime(name) for name in runtimes()] + devices
+    listed = [_listed_device(name) for name in devices()]
+    return [_listed_runtime(name) for name in runtimes()] + listed
 
 
 def _listed_runtime(name: str) -> Listed:

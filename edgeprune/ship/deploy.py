@@ -99,14 +99,18 @@ def _done(place: Place, folder: str, asked: Mapping[str, str]) -> Release:
     if told is None:
         last = ended.errors.strip().splitlines()[-1:] or ["no message"]
         why = f"no answer within {LIMIT_S:g} s" if ended.code is None else last[0]
-        raise TargetError(f"{place.name}", why=why, remedy="what was current there still is")
-    if "fault" in told:
-        raise _error_of(told["fault"], place)
-    return Release(place.name, **told)
+        raise TargetError(place.name, why=why, remedy="what was current there still is")
+    try:
+        if "fault" in told:
+            raise _error_of(told["fault"], place)
+        return Release(place.name, **told)
+    except (LookupError, TypeError) as error:
+        why, remedy = "answered in an unknown form", "look at what is current there"
+        raise TargetError(place.name, why=why, remedy=remedy) from error
 
 
 def _error_of(fault: Mapping[str, str], place: Place) -> EdgepruneError:
     kinds: Mapping[str, type[EdgepruneError]]
     kinds = {**ERRORS, "input": InputError, "parity": ParityError}
-    what = f"{place.name}" + (f": {fault['what']}" if fault["what"] else "")
+    what = place.name + (f": {fault['what']}" if fault["what"] else "")
     return kinds[fault["kind"]](what, why=fault["why"], remedy=fault["remedy"])
