@@ -2,14 +2,17 @@
 # make test    all tests
 # make lint    style, types and import contracts
 # make bench   the published measurements; DATA=DIR adds those on real text
+# make lock    requirements/*.lock, with hashes; make audit: known vulnerabilities in them
+# make sbom    dist/edgeprune.cdx.json, the bill of materials of a release
 #
 # Each makes .venv on its first call.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+RELEASE := .venv/.release
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench lock audit sbom
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -33,8 +36,24 @@ ifdef DATA
 	$(BIN)/python benchmarks/compress.py --data $(DATA) --runs runs/bench
 endif
 
+lock: $(RELEASE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh
+
+audit: $(RELEASE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/audit.sh
+
+sbom: $(RELEASE)
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/base.lock --pyproject pyproject.toml \
+		--mc-type application --spec-version 1.6 --output-reproducible \
+		--output-file dist/edgeprune.cdx.json
+
 # The stamp comes last: an install that was cut short is done again.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+$(RELEASE): $(INSTALLED)
+	$(BIN)/pip install -c constraints.txt -e '.[release]'
 	touch $@
