@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_numpy_is_never_told_to_unpickle() -> None:
     """What ruff cannot see: an argument, of a function that does not unpickle without it."""
     for folder in ("edgeprune", "cli", "targets"):
         for path in (ROOT / folder).rglob("*.py"):
-            assert "allow_pickle" not in path.read_text(), path
+            assert not re.search("allow_pickle(?!=False)", path.read_text()), path
 
 
 def test_no_line_of_ours_is_let_off_a_ban() -> None:
