@@ -1,6 +1,7 @@
 # make demo    the main job on the embedded example; the path of its report at the end
 # make test    all tests
 # make lint    style, types and import contracts
+# make coverage   that tests go through every branch of what must not be wrong
 # make bench   the published measurements; DATA=DIR adds those on real text
 # make lock    requirements/*.lock, with hashes; make audit: known vulnerabilities in them
 # make sbom    dist/edgeprune.cdx.json, the bill of materials of a release
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 RELEASE := .venv/.release
 
-.PHONY: demo test lint bench lock audit sbom
+.PHONY: demo test lint coverage bench lock audit sbom
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -28,6 +29,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+coverage: $(INSTALLED)
+	$(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,verdict bundle release shell))
+	$(BIN)/coverage report
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/latency_table.py
