@@ -2,18 +2,22 @@
 # make test    all tests
 # make test-targets    the environments of all runtimes, and their tests
 # make lint    style, types and import contracts
+# make coverage   that tests go through every branch of what must not be wrong
 # make bench   the published measurements; DATA=DIR adds those on real text
+# make lock    requirements/*.lock, with hashes; make audit: known vulnerabilities in them
+# make sbom    dist/edgeprune.cdx.json, the bill of materials of a release
 #
 # Each makes .venv on its first call.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+RELEASE := .venv/.release
 
 # Those that `targets install` brings; `make test` tests the ones that are there.
 RUNTIMES := openvino mnn ort-web
 
-.PHONY: demo test test-targets lint bench
+.PHONY: demo test test-targets lint coverage bench lock audit sbom
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -34,6 +38,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+coverage: $(INSTALLED)
+	$(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,verdict bundle release shell))
+	$(BIN)/coverage report
+
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/latency_table.py
 	$(BIN)/python benchmarks/bert_base.py
@@ -41,8 +49,24 @@ ifdef DATA
 	$(BIN)/python benchmarks/compress.py --data $(DATA) --runs runs/bench
 endif
 
+lock: $(RELEASE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh
+
+audit: $(RELEASE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" requirements/audit.sh
+
+sbom: $(RELEASE)
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements/base.lock --pyproject pyproject.toml \
+		--mc-type application --spec-version 1.6 --output-reproducible \
+		--output-file dist/edgeprune.cdx.json
+
 # The stamp comes last: an install that was cut short is done again.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+$(RELEASE): $(INSTALLED)
+	$(BIN)/pip install -c constraints.txt -e '.[release]'
 	touch $@

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 import hypothesis
 import numpy as np
 import pytest
+from bundles import SPECIAL, WORDS, make_small_bundle, make_small_onnx
 
 from edgeprune.latency import Budget, Latency
 from edgeprune.measure.verdict import judge
@@ -45,9 +46,6 @@ os.environ["ADB_SERVER_SOCKET"] = "localfilesystem:/dev/null/adb"
 # The same examples each time, however long they take on a busy machine.
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("tests")
-
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = tuple(f"{letter}{i}" for letter in "pqr" for i in range(20))
 
 
 @pytest.fixture(scope="session")
@@ -313,78 +311,14 @@ def _task(name: str, *, train: int) -> TaskPart:
 
 # --- a bundle that needs no torch to be made ----------------------------------------------------
 
-CLASSES = ("mostly p", "mostly q", "mostly r")
-
 
 @pytest.fixture
 def small_onnx(tmp_path: Path) -> Path:
     """A classifier by ONNX alone: a token votes for the letter that it begins with."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    words = SPECIAL + WORDS
-    votes = [[float(word.startswith(letter)) for letter in "pqr"] for word in words]
-    scatter = np.random.default_rng(0).normal(0, 0.05, (len(words), len(CLASSES)))
-    shape: list[str | int] = ["batch", "sequence"]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gather", ["votes", "input_ids"], ["each"]),
-            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-            helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
-            helper.make_node("Mul", ["each", "column"], ["kept"]),
-            helper.make_node("ReduceSum", ["kept", "middle"], ["logits"], keepdims=0),
-        ],
-        "small",
-        [
-            helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape),
-            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, shape),
-        ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)])],
-        [
-            numpy_helper.from_array((votes + scatter).astype(np.float32), "votes"),
-            numpy_helper.from_array(np.array([-1]), "last"),
-            numpy_helper.from_array(np.array([1]), "middle"),
-        ],
-    )
-    path = tmp_path / "small.onnx"
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
-    return path
+    return make_small_onnx(tmp_path / "small.onnx")
 
 
 @pytest.fixture
 def small_bundle(small_onnx: Path, tmp_path: Path) -> Path:
     """The bundle of `small_onnx`, with all that the bundle of a run has; it may be spoiled."""
-    import numpy as np
-    import onnxruntime
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import Whitespace
-
-    from edgeprune.hashing import file_digest
-    from edgeprune.ship.bundle import Golden, write_bundle
-
-    tokenizer = Tokenizer(
-        WordPiece({word: i for i, word in enumerate(SPECIAL + WORDS)}, unk_token="[UNK]")
-    )
-    tokenizer.pre_tokenizer = Whitespace()
-    saved = tmp_path / "tokenizer"
-    saved.mkdir()
-    tokenizer.save(str(saved / "tokenizer.json"))
-    (saved / "tokenizer_config.json").write_text("{}")
-    ids = np.random.default_rng(1).integers(5, len(SPECIAL + WORDS), (8, 12))
-    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
-    logits = np.asarray(session.run(["logits"], inputs)[0])
-    folder = tmp_path / "run" / "bundle"
-    write_bundle(
-        folder,
-        small_onnx,
-        saved,
-        {"model_type": "bert", "id2label": {str(i): name for i, name in enumerate(CLASSES)}},
-        {"task": "letters", "sequence": 12, "measured": {"sha256": file_digest(small_onnx)}},
-        golden=Golden(inputs, logits, max_abs=1e-3, cosine=0.9999, agreement=1.0),
-        documents={"README.md": "# letters\n", "bom.cdx.json": "{}\n"},
-    )
-    return folder
+    return make_small_bundle(tmp_path / "run" / "bundle", small_onnx)

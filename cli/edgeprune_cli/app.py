@@ -905,7 +905,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         told = _told(error)
-        show.err(f"error[{told.code}]: {told}", typer.colors.RED)
+        show.err(show.error(told), typer.colors.RED)
         return told.exit_code
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgeprune.course import Course, StageRow
     from edgeprune.delivery import Outcome, Verified
+    from edgeprune.errors import EdgepruneError
     from edgeprune.gate.check import Checked
     from edgeprune.measure.doctor import Diagnosis
     from edgeprune.measure.profile import Profile
@@ -89,6 +90,13 @@ def summary(reports: Sequence[Report]) -> str:
 def _verdict_line(report: Report) -> str:
     below = "" if report.floor_met else f" - under the quality floor of {report.floor:.0%}"
     return f"{report.verdict.line}{below}"
+
+
+def error(told: EdgepruneError) -> str:
+    """The one line of an error; its paths are as they were written, but no secret is told."""
+    from edgeprune.report.discretion import without_secrets
+
+    return without_secrets(f"error[{told.code}]: {told}")
 
 
 def as_json(value: object) -> str:
@@ -175,7 +183,7 @@ def outcomes(done: Sequence[Outcome]) -> str:
     """What came of each place as a table, and below it the errors."""
     rows = [_outcome(one) for one in done]
     lines = [table(("place", "state", "release", "previous", "answers"), rows, numbers=False)]
-    return "\n".join(lines + [f"error[{e.code}]: {e}" for one in done if (e := one.error)])
+    return "\n".join(lines + [error(one.error) for one in done if one.error])
 
 
 def _outcome(one: Outcome) -> Sequence[str]:

@@ -11,8 +11,14 @@ from pydantic import BaseModel
 
 _SECRET = re.compile(
     r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-)[A-Za-z0-9_-]{16,}"  # tokens by their prefix
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in an address
+    # user:password in an address, also in one that was taken for a path and lost a slash
+    r"|(?:(?<=://)|(?<=\w:/))[^/\s:@]+:[^/\s@]+(?=@)"
 )
+
+
+def without_secrets(text: str) -> str:
+    """The same with tokens and passwords as `[redacted]`."""
+    return _SECRET.sub("[redacted]", text)
 
 
 def discreet(value: object) -> object:
@@ -24,7 +30,7 @@ def discreet(value: object) -> object:
 
 def _told(value: object, home: re.Pattern[str] | None) -> object:
     if isinstance(value, (str, PurePath)):
-        text = _SECRET.sub("[redacted]", str(value))
+        text = without_secrets(str(value))
         return home.sub("~", text) if home else text
     if isinstance(value, BaseModel):
         return _told(value.model_dump(by_alias=True), home)
