@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	exit $$code
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

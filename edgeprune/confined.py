@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,15 @@ def run_confined(
     program: Path, words: Sequence[str], *, memory_mb: float, cpu_s: int, wall_s: float
 ) -> Ended:
     """Run a program of ours; nothing of it lives on."""
+    with confined(program, words, memory_mb=memory_mb, cpu_s=cpu_s, wall_s=wall_s) as wait:
+        return wait()
+
+
+@contextlib.contextmanager
+def confined(
+    program: Path, words: Sequence[str], *, memory_mb: float, cpu_s: int, wall_s: float
+) -> Iterator[Callable[[], Ended]]:
+    """A program of ours at work, and what waits for its end; at the end of this it is killed."""
     limits = {
         "RLIMIT_AS": int(memory_mb * 1e6),
         "RLIMIT_CPU": cpu_s,
@@ -77,15 +86,22 @@ def run_confined(
         errors="replace",
         start_new_session=True,
     ) as child:
+
+        def wait() -> Ended:
+            try:
+                output, errors = child.communicate(timeout=wall_s)
+            except subprocess.TimeoutExpired:
+                return Ended(None, f"took over {wall_s:g} s")
+            told = said(output)
+            if told is None:
+                return Ended(None, _why(child.returncode, errors, limits))
+            return Ended(told)
+
         try:
-            output, errors = child.communicate(timeout=wall_s)
-        except subprocess.TimeoutExpired:
-            return Ended(None, f"took over {wall_s:g} s")
+            yield wait
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
-    told = said(output)
-    return Ended(told) if told is not None else Ended(None, _why(child.returncode, errors, limits))
 
 
 def said(output: str) -> Mapping[str, Any] | None:

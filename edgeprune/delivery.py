@@ -9,17 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.confined import run_confined
-from edgeprune.errors import EdgepruneError, TargetError
+from edgeprune.errors import EdgepruneError
 from edgeprune.measure.target import Target
 from edgeprune.onnx_file import check_onnx
 from edgeprune.ship import prove
-from edgeprune.ship.bundle import MODEL, error_of, verify_bundle
+from edgeprune.ship.bundle import MODEL, verify_bundle
 from edgeprune.ship.deploy import Place, Release, deploy, roll_back
+from edgeprune.ship.golden import proving
 from edgeprune.ship.signature import check_signature
 
-PROVE = Path(prove.__file__)
-MEMORY_MB, CPU_S, WALL_S = 4_000.0, 600, 900.0  # and eight times the model
 AT_ONCE = 8
 
 # A device by its kind and address, then a path: "ssh:pi4:/srv/models".
@@ -66,20 +64,9 @@ def verify(bundle: Path | str, *, key: Path | str | None = None) -> Verified:
         signature = "valid"
     elif (folder / prove.SIGNATURE).is_file():
         signature = "not checked"
-    model = folder / MODEL
-    check_onnx(model)
-    ended = run_confined(
-        PROVE,
-        [str(folder.resolve())],
-        memory_mb=MEMORY_MB + 8 * model.stat().st_size / 1e6,
-        cpu_s=CPU_S,
-        wall_s=WALL_S,
-    )
-    if ended.answer is None:
-        raise TargetError(f"bundle {bundle}", why=f"asking its model {ended.why}")
-    if "fault" in ended.answer:
-        raise error_of(ended.answer["fault"], bundle)
-    return Verified(str(bundle), signature=signature, **ended.answer)
+    check_onnx(folder / MODEL)
+    with proving(folder) as answer:
+        return Verified(str(bundle), signature=signature, **answer())
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,10 @@ class Budget:
 
 
 def check_percentile(percentile: float) -> None:
-    """Raises BudgetError unless 1 <= percentile < 100."""
-    if not (math.isfinite(percentile) and 1 <= percentile < 100):
-        why = "a percentile lies from 1 to under 100" + (
-            ", in percent" if 0 < percentile <= 1 else ""
-        )
+    """Raises BudgetError unless 50 <= percentile < 100."""
+    if not 50 <= percentile < 100:
+        share = ", in percent" if 0 < percentile < 1 else ""
+        why = f"a percentile lies from 50 to under 100{share}"
         raise BudgetError(f"percentile {percentile:g}", why=why, remedy='for example "12ms@p95"')
 
 

@@ -7,6 +7,7 @@ import gzip
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def recipe_options() -> dict[str, Any]:
 
 def test_options_and_recipe_keys_mirror_each_other() -> None:
     of_the_call = {"context", "recipe", "save_recipe", "dry_run", "restart"}
-    of_the_call |= {"json", "quiet", "debug"}
+    of_the_call |= {"watch", "json", "quiet", "debug"}
     assert set(recipe_options()) - of_the_call == set(Recipe.model_fields)
 
 
@@ -240,6 +241,17 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TERM": "xterm", "LINES": "20", "COLUMNS": "60"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def test_progress_is_the_list_of_all_stages_where_that_is_asked_for(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with show.progress(quiet=False, live=True) as progress:
+        progress.outline(["teacher", "curves"])
+        progress.stage("teacher", cached=True)
+        progress.done("teacher", 1.0)
+    assert re.search(r"✓ teacher +cached *\r?\n +curves", capsys.readouterr().err)
 
 
 def test_progress_on_a_terminal_is_the_list_of_all_stages(

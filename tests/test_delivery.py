@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundles import other_answers, rewritten
 
 import edgeprune
 from edgeprune import delivery
@@ -37,25 +38,6 @@ targets_installed = pytest.mark.skipif(
     not entry_points(group="edgeprune.devices", name="local"),
     reason="devices are found by the entry points of an installed package",
 )
-
-
-def rewritten(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """A manifest that agrees with itself, as only its maker or a forger writes one."""
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    del manifest["sha256"]
-    change(manifest)
-    manifest["sha256"] = prove.digest(manifest)
-    (bundle / MANIFEST).write_bytes(prove.written(manifest))
-
-
-def other_answers(bundle: Path) -> None:
-    """Golden answers that the model does not give."""
-    path = bundle / "golden.json"
-    golden = json.loads(path.read_text())
-    golden["outputs"]["logits"] = [row[::-1] for row in golden["outputs"]["logits"]]
-    path.write_text(json.dumps(golden))
-    said = {"size": path.stat().st_size, "sha256": file_digest(path)}
-    rewritten(bundle, lambda manifest: manifest["files"].update({"golden.json": said}))
 
 
 def another(bundle: Path, name: str) -> Path:

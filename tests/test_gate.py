@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import onnx
 import pytest
+from bundles import other_answers
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune.errors import BudgetError, EdgepruneError, InputError, RecipeError, RefusedError
@@ -21,7 +22,7 @@ from edgeprune.gate.check import Checked, check, prove
 from edgeprune.gate.compare import compare, judge_ratio
 from edgeprune.gate.demands import Demands
 from edgeprune.gate.replay import replay
-from edgeprune.gate.static import Anatomy
+from edgeprune.gate.static import Anatomy, target_gates
 from edgeprune.latency import Budget, Latency
 from edgeprune.measure.looks import look
 from edgeprune.measure.profile import Profile, Settings
@@ -33,6 +34,7 @@ from edgeprune_targets.null import Null
 
 Save = Callable[..., Path]
 TOKENS = 128
+SCHEMAS = Path(__file__).parent / "schemas"
 NULL = Target("null", Null(), Local())
 
 
@@ -99,7 +101,7 @@ def test_a_demand_on_the_file_is_held_before_anything_is_measured(
     save: Save, demand: dict[str, Any], passes: bool
 ) -> None:
     found = checked(save(), **demand)
-    assert [gate.passed for gate in found.gates] == [passes]
+    assert [g.passed for g in found.gates if g.name != "file on null"] == [passes]
     assert bool(found.targets) == passes
     assert found.exit_code == (0 if passes else 1)
 
@@ -112,11 +114,51 @@ def test_a_bundle_brings_its_budget_its_conditions_and_its_score(
     facts |= {"runs": "rapid", "score": 0.9, "sequence": 32, "threads": 1, "batch": 1}
     write_bundle(tmp_path / "bundle", save(), tmp_path / "tokenizer", {}, facts)
     found = check(tmp_path / "bundle", score_floor=0.85)
-    assert [gate.name for gate in found.gates] == ["hash", "score"]
+    assert [gate.name for gate in found.gates] == ["hash", "score", "file on null"]
     [one] = found.targets
     assert (one.verdict["budget_ms"], one.verdict["percentile"]) == (5.0, 95.0)
     assert check(tmp_path / "bundle", score_floor=0.95).outcome == "missed"
     assert check(tmp_path / "bundle", percentile=50).targets[0].verdict["percentile"] == 50
+
+
+def test_a_bundle_must_answer_as_it_did_before_it_is_measured(
+    small_bundle: Path,
+) -> None:
+    gates = {gate.name: gate for gate in checked(small_bundle).gates}
+    assert gates["golden answers"].passed
+    assert gates["golden answers"].text.startswith("8 golden answers agree")
+    other_answers(small_bundle)
+    found = checked(small_bundle)
+    assert [gate.name for gate in found.gates if not gate.passed] == ["golden answers"]
+    assert (found.outcome, found.targets) == ("missed", ())
+
+
+def test_what_ran_on_a_target_is_the_file_that_is_shipped_where_it_was_asked_for() -> None:
+    def failed(profile: Profile, shipped: str = "x") -> list[str]:
+        anatomy = Anatomy(shipped, 1, 1, None, {}, {}, None)
+        return [gate.name for gate in target_gates(anatomy, profile) if not gate.passed]
+
+    assert failed(quiet()) == []
+    assert failed(quiet(), shipped="y") == ["file on ort"]
+    assert failed(SPOILT["another_file"]) == ["file on ort"]
+    assert failed(SPOILT["placement"]) == ["placement on ort"]
+
+
+def test_a_measurement_on_another_provider_fails_the_gate(
+    save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "edgeprune.gate.check.look",
+        lambda *_, **__: {
+            "model": Sampled(
+                elsewhere(), Question(12.0), Question(12.0).answer(elsewhere()).to_dict()
+            )
+        },
+    )
+    found = checked(save(), target="ort")
+    assert "placement on ort" in [gate.name for gate in found.gates if not gate.passed]
+    assert found.targets[0].verdict["outcome"] == "inconclusive"
+    assert (found.outcome, found.exit_code) == ("missed", 1)
 
 
 def test_nothing_countable_may_grow_over_a_baseline(save: Save, tmp_path: Path) -> None:
@@ -133,7 +175,19 @@ def test_nothing_countable_may_grow_over_a_baseline(save: Save, tmp_path: Path) 
     assert [gate.text for gate in other.gates if not gate.passed] == ["new: Tanh"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": {"sha256": "x"}}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model": {"sha256": "x"}}',
+        '{"model": 5}',
+        "[" * 100_000,
+        "\xff",
+        "\xff\xfe",
+    ],
+)
 def test_a_baseline_that_is_none_is_one_line(save: Save, tmp_path: Path, text: str) -> None:
     baseline = tmp_path / "baseline.json"
     baseline.write_text(text, encoding="latin-1")
@@ -183,7 +237,7 @@ def test_a_bad_file_of_demands_is_one_line(tmp_path: Path, text: str, says: str)
     ("options", "says"),
     [
         ({"budget": "5ms@p95", "percentile": 90}, "give one of the two"),
-        ({"percentile": 100}, "from 1 to under 100"),
+        ({"percentile": 100}, "from 50 to under 100"),
         ({"percentile": 0.9}, "in percent"),
         ({"attempt": 0}, "counts from 1"),
         ({"attempt": 4}, "only 3 looks"),
@@ -279,6 +333,7 @@ def test_samples_that_were_asked_nothing_need_a_budget(save: Save, tmp_path: Pat
         gzip.compress(b""),
         gzip.compress(b"text"),
         gzip.compress(b"{}"),
+        gzip.compress(b"[" * 100_000),
         gzip.compress(b'{"format": "edgeprune-samples/9"}'),
         gzip.compress(b'{"format": "edgeprune-samples/1", "launches": 3}'),
         gzip.compress(b'{"format": "edgeprune-samples/1"}' * 100)[:-9],
@@ -294,6 +349,59 @@ def test_a_file_that_holds_no_samples_is_one_line(tmp_path: Path, raw: bytes) ->
         read_samples(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda head, launch: head["profile"].update(target=5),
+        lambda head, launch: head["profile"].pop("size_mb"),
+        lambda head, launch: head["profile"].update(more=1),
+        lambda head, launch: head["facts"].update(runtime="ort"),
+        lambda head, launch: head["facts"].update(device=None),
+        lambda head, launch: head["facts"]["runtime"].update(requested_providers=7),
+        lambda head, launch: head["asked"].update(budget_ms="soon"),
+        lambda head, launch: head["asked"].update(hurry=True),
+        lambda head, launch: head.update(launches=-1),
+        lambda head, launch: head.update(launches=99),
+        lambda head, launch: head.update(verdict=None),
+        lambda head, launch: launch.update(samples_ms=["fast"]),
+        lambda head, launch: launch.pop("sha256"),
+        lambda head, launch: launch.update(before=[]),
+        lambda head, launch: launch["after"].update(load="much"),
+    ],
+)
+def test_samples_with_a_part_of_another_kind_are_one_line(
+    tmp_path: Path, spoil: Callable[[dict[str, Any], dict[str, Any]], object]
+) -> None:
+    path = tmp_path / "samples.jsonl.gz"
+    write_samples(path, [Sampled(quiet(), Question(12.0))])
+    head, *launches = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    spoil(head, launches[0])
+    lines = [json.dumps(row).encode() for row in (head, *launches)]
+    path.write_bytes(gzip.compress(b"\n".join(lines)))
+    with pytest.raises(InputError, match=r"not in the format") as caught:
+        read_samples(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"percentile": 1.5}, "percentile 1.5"),
+        ({"percentile": 100}, "percentile 100"),
+        ({"budget_ms": 0}, "above zero"),
+        ({"budget_ms": float("nan")}, "above zero"),
+        ({"confidence": 1}, "under 100 percent"),
+        ({"confidence": 0.5}, "above 50"),
+        ({"look": 0}, "look 0 of 1"),
+        ({"look": 2}, "look 2 of 1"),
+        ({"targets": 0}, "0 targets"),
+    ],
+)
+def test_what_cannot_be_asked_of_samples_is_one_line(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(BudgetError, match=says):
+        Question(**{"budget_ms": 12.0, **asked})
+
+
 # --- what may have spoilt a measurement --------------------------------------------------------
 
 
@@ -305,6 +413,7 @@ def quiet(samples_ms: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None =
     launch = {"outputs_finite": True, "sha256": "x", "resolution_ns": 50, "wall_s": 1.0}
     launches = [launch | {"before": moment, "after": moment} for _ in samples_ms]
     facts = {"launches": launches, "runtime": {"name": "ort"}, "device": {"cores": 2}}
+    facts["onnx_sha256"] = "x"
     latency = Latency.of(samples_ms.tolist())
     return Profile("ort", latency, 10.0, 1.0, 50.0, 20.0, "x", facts)
 
@@ -337,6 +446,7 @@ def elsewhere() -> Profile:
 
 
 SPOILT = {
+    "short_timing": quiet(np.full((20, 49), 10.0)),
     "outputs_not_finite": spoilt(outputs_finite=False),
     "another_file": spoilt(sha256="y"),
     "placement": elsewhere(),
@@ -441,6 +551,17 @@ def test_junit_tells_a_case_for_each_gate_and_target(results: dict[str, Checked]
         assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
         found[name] = (int(suite.attrib["failures"]), int(suite.attrib["errors"]))
     assert found == {"met": (0, 0), "missed": (1, 0), "inconclusive": (0, 1), "gate": (1, 0)}
+
+
+def test_junit_is_valid_by_the_schema_that_jenkins_reads_it_with(
+    results: dict[str, Checked],
+) -> None:
+    # Of the xUnit plugin, under the MIT licence that stands at its top.
+    schema = pytest.importorskip("xmlschema").XMLSchema(SCHEMAS / "junit-10.xsd")
+    for one in results.values():
+        text = outputs.to_junit(one)
+        schema.validate(text)
+        assert not schema.is_valid(text.replace(' errors="', ' mistakes="'))
 
 
 def test_junit_survives_what_no_xml_can_hold(results: dict[str, Checked]) -> None:

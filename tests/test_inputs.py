@@ -805,6 +805,7 @@ WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "budget of all": (("--budget", "100%"), "EP120", "under 100%"),
     "percentile 0": (("--budget", "5ms@p0"), "EP120", "percentile"),
     "percentile 100": (("--budget", "5ms@p100"), "EP120", "percentile"),
+    "percentile 1.5": (("--budget", "5ms@p1.5"), "EP120", "percentile"),
     "percentile a share": (("--budget", "5ms@p0.95"), "EP120", "in percent"),
     "percentile a word": (("--budget", "5ms@pmax"), "EP120", "not a number and a unit"),
     "floor over 1": (("--floor", "1.5"), "EP110", "'floor'"),
@@ -863,6 +864,77 @@ OTHER_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "explain an unknown code": (("explain", "EP7"), "EP100", "one of EP000"),
     "init over a file": (("init", "recipe.yaml"), "EP110", "exists already"),
 }
+CHECK = ("check", "run/bundle", "--target", "null")
+# What a gate is asked, and what it is asked with.
+GATE_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "budget 0": (("--budget", "0ms"), "EP120", "above zero"),
+    "budget negative": (("--budget=-5ms",), "EP120", "above zero"),
+    "budget NaN": (("--budget", "nan ms"), "EP120", "above zero"),
+    "budget infinite": (("--budget", "inf s"), "EP120", "above zero"),
+    "budget a word": (("--budget", "abc"), "EP120", "not a number and a unit"),
+    "budget empty": (("--budget", ""), "EP120", "not a number and a unit"),
+    "budget without a unit": (("--budget", "5"), "EP120", "no unit"),
+    "budget in minutes": (("--budget", "5m"), "EP120", "unknown unit 'm'"),
+    "budget with a comma": (("--budget", "0,5ms"), "EP120", "not a comma"),
+    "budget of all": (("--budget", "100%"), "EP120", "under 100%"),
+    "budget a share of nothing": (("--budget", "50%"), "EP120", "not stored with"),
+    "percentile 0": (("--budget", "5ms", "--percentile", "0"), "EP120", "percentile"),
+    "percentile 100": (("--budget", "5ms", "--percentile", "100"), "EP120", "percentile"),
+    "percentile 1.5": (("--budget", "5ms", "--percentile", "1.5"), "EP120", "percentile"),
+    "percentile a share": (("--budget", "5ms", "--percentile", "0.9"), "EP120", "in percent"),
+    "percentile NaN": (("--budget", "5ms", "--percentile", "nan"), "EP120", "percentile"),
+    "percentile a word": (("--budget", "5ms", "--percentile", "max"), "EP100", "--percentile"),
+    "two percentiles": (("--budget", "5ms@p95", "--percentile", "90"), "EP120", "one of the two"),
+    "confidence of all": (("--budget", "5ms", "--confidence", "100"), "EP110", "less than 100"),
+    "confidence of chance": (("--budget", "5ms", "--confidence", "50"), "EP110", "greater than 50"),
+    "confidence NaN": (("--budget", "5ms", "--confidence", "nan"), "EP110", "confidence"),
+    "score floor over 1": (("--budget", "5ms", "--score-floor", "1.5"), "EP110", "score_floor"),
+    "score floor NaN": (("--budget", "5ms", "--score-floor", "nan"), "EP110", "score_floor"),
+    "size without a unit": (("--budget", "5ms", "--size", "30"), "EP110", "30MB"),
+    "parameters none": (("--budget", "5ms", "--parameters", "0"), "EP110", "parameters"),
+    "multiply-adds none": (("--budget", "5ms", "--multiply-adds=-1"), "EP110", "multiply_adds"),
+    "looks without end": (("--budget", "5ms", "--looks", "9"), "EP110", "looks"),
+    "attempt 4": (("--budget", "5ms", "--attempt", "4"), "EP100", "only 3 looks"),
+    "inconclusive perhaps": (("--budget", "5ms", "--inconclusive", "maybe"), "EP110", "'fail'"),
+    "runs for ever": (("--budget", "5ms", "--runs", "ever"), "EP110", "rapid, quick"),
+    "annotations of others": (("--budget", "5ms", "--annotations", "gitea"), "EP100", "github"),
+    "target misspelt": (("--budget", "5ms", "--target", "nul"), "EP110", "did you mean 'null'"),
+    "baseline missing": (("--budget", "5ms", "--baseline", "none"), "EP100", "No such file"),
+    "baseline a folder": (("--budget", "5ms", "--baseline", "task"), "EP100", "Is a directory"),
+    "baseline a recipe": (
+        ("--budget", "5ms", "--baseline", "recipe.yaml"),
+        "EP100",
+        "not the JSON of an edgeprune check",
+    ),
+    "baseline of something else": (
+        ("--budget", "5ms", "--baseline", "model/config.json"),
+        "EP100",
+        "not the JSON of an edgeprune check",
+    ),
+    "baseline a model": (
+        ("--budget", "5ms", "--baseline", "model.onnx"),
+        "EP100",
+        "not the JSON of an edgeprune check",
+    ),
+    "demands missing": (("--budget", "5ms", "--config", "none.toml"), "EP110", "No such file"),
+    "demands no TOML": (("--budget", "5ms", "--config", "recipe.yaml"), "EP110", "recipe.yaml"),
+}
+RAW_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "missing": (("verdict", "none.jsonl.gz"), "EP100", "No such file"),
+    "a folder": (("verdict", "task"), "EP100", "Is a directory"),
+    "a recipe": (("verdict", "recipe.yaml"), "EP100", "Not a gzipped file"),
+    "a model": (("verdict", "model.onnx"), "EP100", "Not a gzipped file"),
+    "compare few blocks": (
+        ("compare", "model.onnx", "model.onnx", "--blocks", "3"),
+        "EP100",
+        "at least 20",
+    ),
+    "compare by NaN": (
+        ("compare", "model.onnx", "model.onnx", "--delta", "nan"),
+        "EP100",
+        "between 0 and 1",
+    ),
+}
 RECIPES: dict[str, tuple[bytes, str, str]] = {
     "empty": (b"", "EP110", "not a mapping"),
     "a list": (b"- model", "EP110", "not a mapping"),
@@ -907,6 +979,10 @@ def cases() -> dict[str, Case]:
         found[f"words: {name}"] = Case(as_it_is, code, says, (*COMPRESS, *words))
     for name, (words, code, says) in OTHER_WORDS.items():
         found[f"words: {name}"] = Case(as_it_is, code, says, words)
+    for name, (words, code, says) in GATE_WORDS.items():
+        found[f"gate: {name}"] = Case(as_it_is, code, says, (*CHECK, *words))
+    for name, (words, code, says) in RAW_WORDS.items():
+        found[f"raw samples: {name}"] = Case(as_it_is, code, says, words)
     for name, (data, code, says) in RECIPES.items():
         spoil, words = put("recipe.yaml", data), ("compress", "recipe.yaml")
         found[f"recipe: {name}"] = Case(spoil, code, says, words)
@@ -976,6 +1052,8 @@ def test_there_are_cases_of_every_kind() -> None:
         "ONNX": len(ONNX_CASES),
         "bundle": len(BUNDLE_CASES),
         "words": len(WORDS) + len(OTHER_WORDS),
+        "gate": len(GATE_WORDS),
+        "raw samples": len(RAW_WORDS),
         "recipe": len(RECIPES),
     }
     assert {case.code for case in CASES.values()} == {

@@ -54,6 +54,8 @@ def test_a_budget_is_written_as_it_is_read(text: str) -> None:
         ("5 parsecs", "unknown unit"),
         ("100%", "under 100%"),
         ("5ms@p0", "percentile"),
+        ("5ms@p1.5", "percentile"),
+        ("5ms@p49", "percentile"),
         ("5ms@p100", "percentile"),
         ("5ms@p0.9", "in percent"),
     ],

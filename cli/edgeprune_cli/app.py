@@ -88,6 +88,9 @@ Runs = Annotated[
 Restart = Annotated[
     bool, _flag("--restart", "Redo every stage instead of taking up what is there.")
 ]
+Live = Annotated[
+    bool, _flag("--watch", "Draw the stages as a list that moves; the default on a terminal.")
+]
 Json = Annotated[bool, _flag("--json", "Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, _flag("--quiet", "Print nothing but errors.")]
 # `main` looks for it among the words itself, as it must work wherever a command fails.
@@ -245,6 +248,7 @@ def compress(
         bool, _flag("--dry-run", "Print stages, feasibility and expected minutes; write nothing.")
     ] = False,
     restart: Restart = False,
+    watch: Live = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -264,7 +268,7 @@ def compress(
         asked.save(save_recipe)
     if dry_run:
         return _preview(asked, quiet=quiet)
-    return _compress(asked, restart=restart, json=json, quiet=quiet)
+    return _compress(asked, restart=restart, watch=watch, json=json, quiet=quiet)
 
 
 def _preview(recipe: Recipe, *, quiet: bool) -> int:
@@ -274,17 +278,19 @@ def _preview(recipe: Recipe, *, quiet: bool) -> int:
     return 0 if plan.feasible else 1
 
 
-def _compress(recipe: Recipe, *, restart: bool, json: bool, quiet: bool) -> int:
+def _compress(recipe: Recipe, *, restart: bool, watch: bool, json: bool, quiet: bool) -> int:
     def work(progress: Progress) -> list[Report]:
         return edgeprune.compress_all(recipe, progress=progress, restart=restart)
 
-    return _judged(work, json=json, quiet=quiet)
+    return _judged(work, watch=watch, json=json, quiet=quiet)
 
 
-def _judged(work: Callable[[Progress], list[Report]], *, json: bool, quiet: bool) -> int:
+def _judged(
+    work: Callable[[Progress], list[Report]], *, watch: bool, json: bool, quiet: bool
+) -> int:
     from edgeprune.report.report import exit_code
 
-    with show.progress(quiet=quiet) as progress:
+    with show.progress(quiet=quiet, live=watch) as progress:
         reports = work(progress)
     if json:
         show.out(_json(reports))
@@ -297,6 +303,7 @@ def _judged(work: Callable[[Progress], list[Report]], *, json: bool, quiet: bool
 def resume(
     run: RunFolder,
     restart: Restart = False,
+    watch: Live = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -310,7 +317,7 @@ def resume(
     def work(progress: Progress) -> list[Report]:
         return resume(run, progress=progress, restart=restart)
 
-    return _judged(work, json=json, quiet=quiet)
+    return _judged(work, watch=watch, json=json, quiet=quiet)
 
 
 @app.command()
@@ -359,7 +366,7 @@ def demo(
     if not recipe.is_file():
         recipe = write_demo(folder, seed)
     asked = Recipe.read(recipe, {"seed": seed})
-    return _compress(asked, restart=False, json=json, quiet=quiet)
+    return _compress(asked, restart=False, watch=False, json=json, quiet=quiet)
 
 
 @app.command()

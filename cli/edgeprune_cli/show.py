@@ -8,9 +8,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -164,9 +164,11 @@ def checked(found: Checked) -> None:
 
 def verified(result: Verified) -> str:
     """A bundle that is whole, in one line."""
+    from edgeprune.ship.golden import told
+
     signed = {"valid": "signature valid", "not checked": "signature not checked (--key)"}
     words = [f"{result.files} files as written", signed.get(result.signature, "not signed")]
-    return f"{result.bundle}: {', '.join(words)}, {_answers(result.golden)}"
+    return f"{result.bundle}: {', '.join(words)}, {told(result.golden)}"
 
 
 def outcomes(done: Sequence[Outcome]) -> str:
@@ -179,17 +181,11 @@ def outcomes(done: Sequence[Outcome]) -> str:
 def _outcome(one: Outcome) -> Sequence[str]:
     if one.release is None:
         return (one.place, "failed, as it was before", "", "", "")
+    from edgeprune.ship.golden import told
+
     release = one.release
-    golden = _answers(release.golden)
+    golden = told(release.golden)
     return (one.place, release.state, release.release, release.previous or "", golden)
-
-
-def _answers(golden: Mapping[str, Any] | None) -> str:
-    if golden is None:
-        return "no golden answers"
-    found = "nothing finite" if golden["max_abs"] is None else f"max-abs {golden['max_abs']:.1e}"
-    verb = "agree" if golden["agrees"] else "differ"
-    return f"{golden['rows']} golden answers {verb} ({found}, cosine {golden['cosine']:.6f})"
 
 
 def profile_json(result: Profile) -> str:
@@ -198,14 +194,14 @@ def profile_json(result: Profile) -> str:
 
 
 @contextlib.contextmanager
-def progress(*, quiet: bool) -> Iterator[Progress]:
-    """A list of stages on a terminal, plain lines elsewhere, nothing if quiet."""
+def progress(*, quiet: bool, live: bool = False) -> Iterator[Progress]:
+    """A list of stages on a terminal or where it is wanted, else plain lines; nothing if quiet."""
     from edgeprune.course import Course
     from edgeprune.progress import SILENT
 
     if quiet:
         yield SILENT
-    elif sys.stderr.isatty():
+    elif live or sys.stderr.isatty():
         course = Course()
         with _live(lambda height: stages(course.rows, height=height)) as console:
             yield LiveProgress(course, console)
@@ -270,12 +266,12 @@ class LiveProgress:
 
 @contextlib.contextmanager
 def _live(draw: Callable[[int], Sequence[str]], *, transient: bool = False) -> Iterator[Console]:
-    """Lines on stderr, for a terminal of so many rows, drawn anew as time goes by."""
+    """Lines on stderr, taken for a terminal of so many rows, drawn anew as time goes by."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=True)
 
     def drawn() -> Text:
         return Text("\n".join(draw(console.height)), no_wrap=True, overflow="ellipsis")

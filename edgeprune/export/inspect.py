@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from edgeprune.errors import OnnxError
 from edgeprune.shape import Shape
 
+LARGE = 1024  # elements; what shapes are computed from is smaller
 PRODUCTS = {"MatMul", "Gemm", "MatMulInteger"}
 
 
@@ -86,6 +87,7 @@ def multiply_adds(path: Path, batch: int, sequence: int) -> int | None:
                 dim.dim_value = size
     # The exporter's notes are in symbols; with numbers, what was computed from shapes folds away.
     del model.graph.value_info[:]
+    _leave_out_weights(model.graph)
     with tempfile.TemporaryDirectory() as folder:
         sized = Path(folder) / "sized.onnx"
         onnx.save(model, str(sized))
@@ -103,6 +105,19 @@ def multiply_adds(path: Path, batch: int, sequence: int) -> int | None:
             transposed = any(a.name == "transA" and a.i for a in node.attribute)
             total += math.prod(out) * left[-2 if transposed else -1]
     return total
+
+
+def _leave_out_weights(graph: onnx.GraphProto) -> None:
+    """Makes inputs of them: their shapes are all that counts, and megabytes take their time."""
+    given = {value.name for value in graph.input}
+    for at in reversed(range(len(graph.initializer))):
+        tensor = graph.initializer[at]
+        if math.prod(tensor.dims) >= LARGE and tensor.data_type != onnx.TensorProto.INT64:
+            if tensor.name not in given:
+                graph.input.append(
+                    onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                )
+            del graph.initializer[at]
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -124,8 +139,12 @@ def _optimised(
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.graph_optimization_level = level
+        # The graph is wanted, and not its weights again.
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "weights"
+        )
         try:
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors share no base but this
             raise OnnxError(f"ONNX file {path}", why=f"cannot be loaded: {error}") from None
-        return onnx.load(options.optimized_model_filepath)
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)

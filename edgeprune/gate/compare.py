@@ -17,6 +17,7 @@ from edgeprune.measure.profile import Profile, profile
 from edgeprune.measure.tails import t_quantile
 from edgeprune.measure.target import Target
 from edgeprune.measure.verdict import Reason
+from edgeprune.onnx_file import check_onnx
 from edgeprune.progress import SILENT, Progress
 from edgeprune.report.discretion import discreet
 
@@ -107,8 +108,8 @@ def compare(
     asked = {"target": target, "threads": threads, "batch": batch, "sequence": sequence}
     conditions = first.conditions.but(asked)
     on = Target.parse(conditions.target)
-    first.examine()
-    second.examine()
+    for one in (first, second):
+        check_onnx(one.onnx)
     settings = replace(conditions.settings, launches=blocks, iterations=ITERATIONS, least_s=0.0)
     progress.stage(f"comparing on {on.name}", cached=False)
     taken = profile({"a": first.onnx, "b": second.onnx}, on, settings, progress)

@@ -37,7 +37,9 @@ class Demands(BaseModel):
     target: Annotated[list[str], BeforeValidator(_one_or_many)] = Field(
         default=[], description="A runtime, or runtime@device; all of them must meet the budget."
     )
-    score_floor: float | None = Field(default=None, description="Least score of the exported file.")
+    score_floor: float | None = Field(
+        default=None, ge=-1, le=1, description="Least score of the exported file."
+    )
     size: str | None = Field(default=None, description='Largest model file, as "30MB".')
     parameters: int | None = Field(default=None, gt=0, description="Most parameters.")
     multiply_adds: int | None = Field(default=None, gt=0, description="Most, of one inference.")

@@ -15,7 +15,7 @@ class _Part(BaseModel):
 
 
 class GateRow(_Part):
-    """A demand on the file itself, which cannot flake."""
+    """A demand that no clock has a part in, and that cannot flake."""
 
     name: str
     passed: bool

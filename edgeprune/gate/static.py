@@ -1,4 +1,4 @@
-"""What cannot flake: counts and hashes of the file itself, judged before anything is measured."""
+"""What cannot flake: counts, hashes and answers, judged apart from any clock."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 
 from edgeprune.errors import InputError
 from edgeprune.gate.demands import Demands
+from edgeprune.gate.result import ModelPart
 from edgeprune.gate.subject import Conditions, Subject
 from edgeprune.hashing import described
+from edgeprune.measure.profile import Profile
+from edgeprune.ship.golden import told
 from edgeprune.units import count, megabytes
 
 MAX_BASELINE_BYTES = 256_000_000
@@ -49,15 +52,16 @@ class Anatomy:
     @classmethod
     def of_baseline(cls, path: Path) -> Anatomy:
         """Of the model of an earlier check, from its JSON. Raises InputError."""
+        remedy = "write one with `edgeprune check MODEL --json > FILE`"
         try:
             if path.stat().st_size > MAX_BASELINE_BYTES:
                 raise InputError(f"baseline {path}", why=f"over {MAX_BASELINE_BYTES} bytes")
-            return cls(**json.loads(path.read_text(encoding="utf-8"))["model"])
+            told = json.loads(path.read_text(encoding="utf-8"))["model"]
+            return cls(**ModelPart.model_validate(told, strict=True).model_dump())
         except OSError as error:
             why = error.strerror or "cannot be read"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             why = "not the JSON of an edgeprune check"
-        remedy = "write one with `edgeprune check MODEL --json > FILE`"
         raise InputError(f"baseline {path}", why=why, remedy=remedy)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,17 +77,36 @@ class Gate:
     text: str
 
 
-def static_gates(subject: Subject, anatomy: Anatomy, demands: Demands) -> list[Gate]:
-    """Every demand on the file itself, in the order in which it is told. Raises InputError."""
-    gates = [*_shipped(subject), *_limits(anatomy, demands)]
-    if demands.baseline is not None:
-        gates += _growth(anatomy, Anatomy.of_baseline(demands.baseline))
-    return gates
+def static_gates(
+    subject: Subject,
+    anatomy: Anatomy,
+    golden: Mapping[str, Any] | None,
+    demands: Demands,
+    baseline: Anatomy | None,
+) -> list[Gate]:
+    """Every demand on the file itself, in the order in which it is told."""
+    growth = [] if baseline is None else _growth(anatomy, baseline)
+    return [*_shipped(subject, golden), *_limits(anatomy, demands), *growth]
 
 
-def _shipped(subject: Subject) -> Iterator[Gate]:
+def target_gates(anatomy: Anatomy, profile: Profile) -> Iterator[Gate]:
+    """What only the target can tell, and tells alike each time: which file ran, and on what."""
+    launches, runtime = profile.facts["launches"], profile.facts["runtime"]
+    sent = {launch["sha256"] for launch in launches} == {profile.sha256}
+    shipped = profile.facts["onnx_sha256"] == anatomy.sha256
+    text = "what ran is the file that is shipped" if sent and shipped else "another file ran"
+    yield Gate(f"file on {profile.target}", sent and shipped, text)
+    if asked := runtime.get("requested_providers"):
+        got = runtime.get("providers") or ["nothing"]
+        text = f"on {', '.join(got)}, asked for {', '.join(asked)}"
+        yield Gate(f"placement on {profile.target}", got == asked, text)
+
+
+def _shipped(subject: Subject, golden: Mapping[str, Any] | None) -> Iterator[Gate]:
     if subject.manifest:  # whose every hash was verified when the subject was found
         yield Gate("hash", True, "every file is the one that the bundle's manifest names")
+    if golden is not None:
+        yield Gate("golden answers", golden["agrees"], told(golden))
 
 
 def _limits(anatomy: Anatomy, demands: Demands) -> Iterator[Gate]:

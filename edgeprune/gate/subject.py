@@ -6,7 +6,8 @@ bundle; other files are measured on `ort`, one row of 128 tokens at a time on on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 from edgeprune.errors import BudgetError, OnnxError, RecipeError, RefusedError
 from edgeprune.latency import Budget, check_percentile
 from edgeprune.measure.profile import RUN_PLANS, Settings
-from edgeprune.onnx_file import check_onnx
 from edgeprune.report.report import Report
 from edgeprune.ship.bundle import MANIFEST, MODEL, verify_bundle
+from edgeprune.ship.golden import proving
 
 DENSE = Path("dense") / MODEL  # the unpruned model, in a run folder
 
@@ -90,10 +91,17 @@ class Subject:
             dense if dense.is_file() else None,
         )
 
-    def examine(self) -> None:
-        """Look through its files before a runtime opens them. Raises OnnxError, RefusedError."""
-        for path in filter(None, (self.onnx, self.dense)):
-            check_onnx(path)
+    @contextmanager
+    def asking(self) -> Iterator[Callable[[], Mapping[str, Any] | None]]:
+        """Its model being asked for its golden answers, and what waits for how they came out.
+
+        None for what has none. Waiting raises TargetError, OnnxError, RefusedError.
+        """
+        if "golden" not in self.manifest:
+            yield lambda: None
+        else:
+            with proving(self.onnx.parent) as answer:
+                yield lambda: answer()["golden"]
 
     @property
     def conditions(self) -> Conditions:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from edgeprune.errors import InputError, ResourceError
-from edgeprune.latency import Budget
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from edgeprune.errors import BudgetError, InputError, ResourceError
+from edgeprune.latency import Budget, Latency, check_percentile
 from edgeprune.measure.profile import Profile
 from edgeprune.measure.verdict import Verdict, judge
 
@@ -24,9 +27,63 @@ FORMAT = "edgeprune-samples/1"
 MAX_BYTES = 1_000_000_000  # unzipped
 
 
+class _Moment(BaseModel):
+    """What is judged of a machine before or after a launch; a device tells what it can."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    kernel_ms: float | None = Field(default=None, ge=0)
+    load: list[float] = []
+
+
+class _Launch(BaseModel):
+    """What is judged of a launch; all else that is told of it stays beside it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    samples_ms: list[float]
+    sha256: str
+    outputs_finite: bool
+    resolution_ns: float = Field(ge=0)
+    before: _Moment
+    after: _Moment
+
+
+class _Runtime(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    synthetic: bool = False
+    requested_providers: list[str] = []
+    providers: list[str] = []
+
+
+class _Device(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    cores: int | None = None
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    runtime: _Runtime
+    device: _Device
+
+
+class _Head(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal["edgeprune-samples/1"]
+    profile: dict[str, Any]
+    facts: dict[str, Any]
+    launches: int = Field(ge=0)
+    asked: dict[str, Any] | None
+    verdict: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Question:
-    """What samples were asked: a budget, and how sure one wants to be."""
+    """What samples were asked: a budget, and how sure one wants to be. Raises BudgetError."""
 
     budget_ms: float
     percentile: float = 90.0
@@ -34,6 +91,17 @@ class Question:
     look: int = 1
     looks: int = 1
     targets: int = 1
+
+    def __post_init__(self) -> None:
+        check_percentile(self.percentile)
+        if not 0 < self.budget_ms < math.inf:
+            raise BudgetError(f"budget {self.budget_ms:g} ms", why="must be above zero")
+        if not 0.5 < self.confidence < 1:
+            why = "lies above 50 and under 100 percent"
+            raise BudgetError(f"confidence {100 * self.confidence:g}", why=why, remedy="as 99")
+        if not 1 <= self.look <= self.looks or self.targets < 1:
+            why = f"is no look {self.look} of {self.looks} at {self.targets} targets"
+            raise BudgetError("what was asked", why=why)
 
     @classmethod
     def of(
@@ -65,6 +133,9 @@ class Sampled:
     question: Question | None = None
     verdict: Mapping[str, Any] = field(default_factory=dict)
     """As it was given then, by `Verdict.to_dict`."""
+
+
+_PROFILE, _QUESTION = TypeAdapter(Profile), TypeAdapter(Question)
 
 
 def write_samples(path: Path, measurements: Sequence[Sampled]) -> None:
@@ -105,22 +176,31 @@ def read_samples(path: Path) -> list[Sampled]:
         raise _unreadable(path, why) from None
     except (EOFError, zlib.error):
         raise _unreadable(path, "cut short or damaged") from None
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise _unreadable(path, f"not in the format {FORMAT}: {error!r}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        why = f"not in the format {FORMAT}: {where}: {first['msg']}"
+        raise _unreadable(path, why) from None
+    except (ValueError, RecursionError, StopIteration):
+        raise _unreadable(path, f"not in the format {FORMAT}") from None
     if not found:
         raise _unreadable(path, "holds no measurement")
     return found
 
 
-def _measurement(head: Mapping[str, Any], lines: Iterator[dict[str, Any]]) -> Sampled:
-    if head["format"] != FORMAT:
-        raise ValueError(head["format"])
-    launches = [next(lines) for _ in range(head["launches"])]
-    latency = [launch.pop("samples_ms") for launch in launches]
-    facts = head["facts"] | {"launches": launches}
-    profile = Profile.from_dict(head["profile"] | {"latency": latency, "facts": facts})
-    asked = head["asked"]
-    return Sampled(profile, Question(**asked) if asked else None, head["verdict"])
+def _measurement(head: object, lines: Iterator[Any]) -> Sampled:
+    """Raises ValueError for what is not in the format, StopIteration where lines are missing."""
+    told = _Head.model_validate(head)
+    _Facts.model_validate(told.facts)
+    launches = [next(lines) for _ in range(told.launches)]
+    for launch in launches:
+        _Launch.model_validate(launch)
+    latency = Latency.of([launch.pop("samples_ms") for launch in launches])
+    facts = told.facts | {"launches": launches}
+    kept = {key: value for key, value in told.profile.items() if key != "format"}
+    profile = _PROFILE.validate_python(kept | {"latency": latency, "facts": facts})
+    asked = None if told.asked is None else _QUESTION.validate_python(told.asked)
+    return Sampled(profile, asked, told.verdict)
 
 
 def _unreadable(path: Path, why: str) -> InputError:

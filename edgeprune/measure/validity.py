@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.latency import Latency
-from edgeprune.measure.verdict import Reason, Samples
+from edgeprune.measure.verdict import LEAST_SECONDS, Reason, Samples
 
 COARSE = 0.01  # the clock's step as a share of the median
 THROTTLED = 1.10  # the reference kernel, against its fastest time in the measurement
@@ -51,6 +51,9 @@ def _of_the_samples(latency: Latency, launches: Sequence[Facts]) -> Iterator[Rea
     samples = [np.asarray(launch) for launch in latency.launches_ms if len(launch) > 2]
     if not samples or not all(np.isfinite(launch).all() for launch in samples):
         return  # the verdict says so itself
+    seconds = float(latency.samples_ms.sum()) / 1e3
+    if seconds < LEAST_SECONDS:
+        yield Reason("short_timing", f"{seconds:.1f} s of timing, it takes {LEAST_SECONDS:g} s")
     step_ms = max(launch["resolution_ns"] for launch in launches) / 1e6
     if step_ms > COARSE * latency.p50_ms:
         text = f"the clock moves in steps of {step_ms:.3f} ms, over 1 % of an inference"

@@ -200,10 +200,6 @@ def _doubts(launches: Sequence[Samples], share: float, alpha: float) -> list[Rea
     if len(launches) < LEAST_LAUNCHES:
         text = f"{_counted(len(launches), 'launch')}, it takes {LEAST_LAUNCHES}"
         found.append(Reason("few_launches", text))
-    seconds = sum(float(launch.sum()) for launch in launches) / 1e3
-    if seconds < LEAST_SECONDS:
-        text = f"{seconds:.1f} s of timing, it takes {LEAST_SECONDS:g} s"
-        found.append(Reason("short_timing", text))
     return found
 
 

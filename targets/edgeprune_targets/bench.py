@@ -10,7 +10,8 @@ The specification:
     threads, batch, sequence, seed
     inputs      path of an .npz with the arrays to feed, or null for synthetic ones
     iterations  timed inferences of each model at least
-    least_s     and so many seconds of them at least, by the session's clock
+    least_s     and so many seconds of them at least, by the session's clock; a synthetic one, which
+                no mood of a machine reaches, fills them with SYNTHETIC_SAMPLES at most
     block       inferences of one model in a row
     settle      untimed inferences at the start of a block, to refill the caches after another model
     warmup_s    least time each model is warmed up; goes on until stationary, at most four times it
@@ -24,7 +25,8 @@ with a Session that has
     run(feeds) -> list           one inference, inputs and outputs copied
     clock_ns() -> int            what it is timed by: time.perf_counter_ns for all real runtimes
     cpu_ns() -> int              processor time used so far, or the same clock where none is told
-    facts() -> dict              version and options of the runtime
+    facts() -> dict              version and options of the runtime; {"synthetic": True} where its
+                                 clock is none
 and raises NotImplementedError where the runtime lacks an operator of the model.
 
 The answer is lines on stdout that begin with MARK: stages while it works, then one result or one
@@ -50,6 +52,7 @@ from typing import Any
 SCHEMA = 1
 MARK = "edgeprune-bench"
 MOST_SAMPLES = 200_000  # of a model: what a faster one would take to fill `least_s` says no more
+SYNTHETIC_SAMPLES = 2_000
 # Few distinct tokens, so that the smallest vocabulary holds them; the same row is fed each time,
 # so its embeddings are cached whatever the tokens are. Below 2 stand padding and start tokens.
 TOKENS = (2, 16)
@@ -159,6 +162,8 @@ class Model:
         outputs = self.session.run(self.feeds)
         self.outputs_finite = all_finite(outputs)
         self.answers = {"answers": [told(o) for o in outputs]} if spec["answers"] else {}
+        synthetic = self.session.facts().get("synthetic", False)
+        self.most_samples = SYNTHETIC_SAMPLES if synthetic else MOST_SAMPLES
         self.samples: list[tuple[float, float]] = []
         self.timed_ms = 0.0
         self.warm: list[float] = []
@@ -189,7 +194,7 @@ class Model:
     def is_done(self, spec: dict[str, Any]) -> bool:
         count = len(self.samples)
         enough = count >= spec["iterations"] and self.timed_ms >= spec["least_s"] * 1e3
-        return enough or count >= MOST_SAMPLES
+        return enough or count >= max(spec["iterations"], self.most_samples)
 
     def time_block(self, iterations: int, settle: int) -> None:
         for _ in range(settle):

@@ -14,6 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     NotImplemented as Unsupported,
 )
 
+PROVIDERS = ["CPUExecutionProvider"]
 DTYPES = {
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
@@ -33,9 +34,7 @@ class Session:
         # A pool that spins doubles the latency where another process has one of the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options = options
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(path, options, providers=PROVIDERS)
         self.inputs = {i.name: DTYPES.get(i.type, i.type) for i in self._session.get_inputs()}
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
@@ -51,6 +50,7 @@ class Session:
         return {
             "name": "onnxruntime",
             "version": onnxruntime.__version__,
+            "requested_providers": PROVIDERS,
             "providers": self._session.get_providers(),
             "intra_op_threads": self._options.intra_op_num_threads,
             "inter_op_threads": self._options.inter_op_num_threads,
