@@ -1,38 +1,41 @@
 """Does a gate flip? The same check of the same file, again and again beside a background load.
 
-    python benchmarks/check_repeats.py BUNDLE [--times 100] [--result FILE]
+    python benchmarks/check_repeats.py BUNDLE [--times 100] [--folder runs/check_repeats]
 
 Each time is a whole `edgeprune check --runs rapid`, its own process included, while another process
 works and rests at random on one core. The budgets are shares of the file's 90th percentile on the
-quiet machine; one measurement answers all of them. A call that was cut short goes on where it
-stopped, for the same file on the same machine. 100 times take half an hour for a model of 5 ms.
+quiet machine; one measurement answers all of them. Each check's result is kept in the folder, and a
+call that was cut short goes on from there. 100 times take half an hour for a model of some
+milliseconds.
 
 Writes benchmarks/results/check_repeats.json: how often met, missed and inconclusive came out at
-each budget and why, whether any flipped, and what a check takes beside its launches.
+each budget and why, of each check alone and of every four joined, as many launches as a third look
+has; whether any flipped; and what a check takes beside its launches.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import gzip
 import json
 import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeprune.gate.check import profile
-from edgeprune.gate.subject import Subject
-from edgeprune.hashing import file_digest
 from edgeprune.measure.profile import Profile
 from edgeprune.measure.samples import Question
 from edgeprune.report.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "check_repeats.json"
 SHARES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.25)  # of the quiet p90
+JOINED = 4
 LOAD = """
 import random, time
 while True:
@@ -40,99 +43,100 @@ while True:
     while time.monotonic() < end: sum(range(10_000))
     time.sleep(random.uniform(0.2, 6))
 """
-Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--times", type=int, default=100)
-    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--folder", type=Path, default=Path("runs/check_repeats"))
     asked = parser.parse_args()
-    started = taken_up(asked.result, asked.bundle) or begun(asked.bundle)
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    quiet = quiet_profile(asked.bundle, asked.folder / "quiet.json")
     with subprocess.Popen([sys.executable, "-c", LOAD]) as load:
         try:
-            while len(started["checks"]) < asked.times:
-                started["checks"].append(once(asked.bundle, started["quiet_p90_ms"]))
-                write(asked.result, started)
-                print(len(started["checks"]), started["checks"][-1], flush=True)
+            for number in range(asked.times):
+                path = asked.folder / f"{number:04}.json.gz"
+                if not path.is_file():
+                    check_once(asked.bundle, quiet.latency.p90_ms, path)
+                    print(path, flush=True)
         finally:
             load.kill()
-    write(asked.result, started)
+    checks = [
+        json.loads(gzip.decompress(p.read_bytes())) for p in sorted(asked.folder.glob("*.gz"))
+    ]
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result(quiet, checks), indent=1) + "\n")
+    print(RESULT.read_text())
 
 
-def taken_up(result: Path, bundle: Path) -> Row | None:
-    """What an earlier call left of the same file, None without one."""
-    if not result.is_file():
-        return None
-    found: Row = json.loads(result.read_text())
-    return found if found.get("sha256") == file_digest(Subject.find(bundle).onnx) else None
+def quiet_profile(bundle: Path, path: Path) -> Profile:
+    """While nothing else works; taken once."""
+    if not path.is_file():
+        path.write_text(json.dumps(profile(bundle, runs="standard").to_dict()))
+    return Profile.from_dict(json.loads(path.read_text()))
 
 
-def begun(bundle: Path) -> Row:
-    """The file, and its 90th percentile while nothing else works."""
-    quiet = profile(bundle, runs="standard")
-    return {
-        "sha256": quiet.sha256,
-        "environment": environment(quiet.target, quiet.facts),
-        "quiet_p90_ms": quiet.latency.p90_ms,
-        "quiet_doubts": [doubt.code for doubt in quiet.doubts],
-        "checks": [],
-    }
-
-
-def once(bundle: Path, quiet_ms: float) -> Row:
-    """One check as a user starts it, and what its measurement says of every budget."""
+def check_once(bundle: Path, quiet_ms: float, path: Path) -> None:
+    """One check as a user starts it."""
     words = ["check", str(bundle), "--runs", "rapid", "--json", "--quiet"]
-    words += ["--budget", f"{1.25 * quiet_ms:.6f}ms"]
+    words += ["--budget", f"{max(SHARES) * quiet_ms:.6f}ms"]
     started_s = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "edgeprune_cli", *words], stdout=subprocess.PIPE, check=False
     )
-    seconds = time.monotonic() - started_s
+    wall_s = time.monotonic() - started_s
     told = json.loads(done.stdout)
-    if not told["targets"]:
-        failed = [gate for gate in told["gates"] if not gate["passed"]]
-        raise SystemExit(f"nothing was measured: {failed}")
-    taken = Profile.from_dict(told["targets"][0]["profile"])
-    verdicts = {share: Question(share * quiet_ms, looks=3).answer(taken) for share in SHARES}
+    if not all(gate["passed"] for gate in told["gates"]):
+        raise SystemExit(f"not a file to measure: {told['gates']}")
+    partial = path.with_suffix(".part")
+    partial.write_bytes(gzip.compress(json.dumps(told | {"wall_s": wall_s}).encode()))
+    partial.replace(path)
+
+
+def result(quiet: Profile, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    taken = [Profile.from_dict(check["targets"][0]["profile"]) for check in checks]
+    fours = [taken[at : at + JOINED] for at in range(0, len(taken) - JOINED + 1, JOINED)]
+    joined = [functools.reduce(Profile.joined, four) for four in fours]
+    quiet_ms = quiet.latency.p90_ms
     return {
-        "outcomes": {f"{share:g}": verdict.outcome for share, verdict in verdicts.items()},
-        "reasons": sorted({reason.code for one in verdicts.values() for reason in one.reasons}),
-        "p90_ms": taken.latency.p90_ms,
-        "seconds": round(seconds, 2),
-        "measuring_seconds": told["seconds"]["measuring"],
-    }
-
-
-def write(result: Path, found: Row) -> None:
-    checks = found["checks"]
-    outcomes = {
-        f"{share:g}": Counter(row["outcomes"][f"{share:g}"] for row in checks) for share in SHARES
-    }
-    overheads = [row["seconds"] / row["measuring_seconds"] - 1 for row in checks]
-    summary = {
         "what": "verdicts of one rapid check of one file beside a background load, by budget as a "
         "share of the quiet p90; none may flip between met and missed",
         "command": "python benchmarks/check_repeats.py BUNDLE",
         "times": len(checks),
-        "flips": [share for share, seen in outcomes.items() if seen["met"] and seen["missed"]],
-        "outcomes": outcomes,
-        "inconclusive_share": {
-            s: seen["inconclusive"] / len(checks) for s, seen in outcomes.items()
-        },
-        "reasons": Counter(code for row in checks for code in row["reasons"]),
-        "seconds": spread([row["seconds"] for row in checks]),
-        "overhead_share": spread(overheads),
+        "quiet_p90_ms": quiet_ms,
+        "quiet_doubts": [doubt.code for doubt in quiet.doubts],
+        "alone": judged(taken, quiet_ms, look=1),
+        "four joined": judged(joined, quiet_ms, look=3),
+        "seconds": spread([check["wall_s"] for check in checks]),
+        "overhead_share": spread(
+            [check["wall_s"] / check["seconds"]["measuring"] - 1 for check in checks]
+        ),
+        "environment": environment(quiet.target, quiet.facts),
     }
-    result.parent.mkdir(exist_ok=True)
-    partial = result.with_suffix(".part")
-    partial.write_text(json.dumps(summary | found, indent=1) + "\n")
-    partial.replace(result)
+
+
+def judged(taken: Sequence[Profile], quiet_ms: float, look: int) -> dict[str, Any]:
+    found: dict[str, Counter[str]] = {}
+    codes: Counter[str] = Counter()
+    for share in SHARES:
+        question = Question(share * quiet_ms, look=look, looks=3)
+        verdicts = [question.answer(one) for one in taken]
+        found[f"{share:g}"] = Counter(verdict.outcome for verdict in verdicts)
+        codes.update(reason.code for verdict in verdicts for reason in verdict.reasons)
+    return {
+        "launches": sorted({len(one.latency.launches_ms) for one in taken}),
+        "outcomes": found,
+        "flips": [share for share, seen in found.items() if seen["met"] and seen["missed"]],
+        "inconclusive_share": {
+            share: round(seen["inconclusive"] / max(1, seen.total()), 3)
+            for share, seen in found.items()
+        },
+        "reasons": codes,
+    }
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """The whole command's, against the time of its launches alone."""
     found = {"least": min(values), "median": statistics.median(values), "most": max(values)}
     return {name: round(value, 4) for name, value in found.items()}
 

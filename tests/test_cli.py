@@ -507,7 +507,7 @@ def test_profile_tells_people_on_stderr(model: Path, capsys: Captured) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "null (proxy)" in captured.err
-    assert "in 5 launches" in captured.err
+    assert "in 7 launches" in captured.err
 
 
 @targets_installed

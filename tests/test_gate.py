@@ -267,7 +267,7 @@ def test_a_second_look_is_taken_only_where_the_first_did_not_decide(save: Save) 
 
 def test_a_retry_of_the_job_is_the_next_look(save: Save) -> None:
     [one] = checked(save(), attempt=2).targets
-    assert (one.verdict["look"], one.verdict["launches"]) == (2, 10)
+    assert (one.verdict["look"], one.verdict["launches"]) == (2, 14)
 
 
 def test_several_targets_are_judged_together(save: Save) -> None:

@@ -223,11 +223,12 @@ class Proof:
 
 
 def prove(path: Path | str, *, target: str | None = None, progress: Progress = SILENT) -> Proof:
-    """Ask one short measurement for an impossible budget, which it must miss, and for a huge one.
+    """Ask one measurement for an impossible budget, which it must miss, and for a huge one.
 
     Raises InputError, TargetError, ResourceError.
     """
-    taken = profile(path, target=target, runs="rapid", progress=progress)
+    # Not a rapid one, whose few launches are worth too few samples for any model to be met.
+    taken = profile(path, target=target, runs="standard", progress=progress)
     asked_ms = {"missed": taken.latency.p50_ms / 1000, "met": taken.latency.p50_ms * 1000}
     answers = {wanted: Question(ms).answer(taken) for wanted, ms in asked_ms.items()}
     text = "\n".join(f"wanted {wanted}: {got.line()}" for wanted, got in answers.items())

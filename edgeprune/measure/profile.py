@@ -45,10 +45,10 @@ class Settings:
 
 
 # Launches matter more than iterations: what differs between processes is most of the noise. On a
-# quiet machine launches differed by 1.3 % and the inferences within one by 0.6 %, so that 10 launches
-# of 65 came to 35 independent samples, too few for any verdict, and 40 of 52 to 146.
+# quiet machine launches differed by 1.3 % and the inferences within one by 0.6 %, so that 10
+# launches of 65 came to 35 independent samples, too few for any verdict, and 40 of 52 to 146.
 RUN_PLANS: Mapping[str, Settings] = {
-    "rapid": Settings(launches=5, iterations=13, least_s=LEAST_SECONDS),
+    "rapid": Settings(launches=7, iterations=10, least_s=LEAST_SECONDS),
     "quick": Settings(launches=24, iterations=6, least_s=LEAST_SECONDS),
     "standard": Settings(launches=32, iterations=32, least_s=LEAST_SECONDS),
     "mlperf": Settings(launches=32, iterations=32, least_s=60.0),
