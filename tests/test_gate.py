@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from collections.abc import Callable
@@ -38,38 +39,36 @@ SCHEMAS = Path(__file__).parent / "schemas"
 NULL = Target("null", Null(), Local())
 
 
+def saved(folder: Path, name: str = "model", width: int = 64, gelu: bool = False) -> Path:
+    """A model of an embedding and two matrices of this width."""
+    random = np.random.default_rng(0)
+    weights = {"words": (32, 8), "up": (8, width), "down": (width, 8)}
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["h"]),
+        helper.make_node("MatMul", ["h", "up"], ["a"]),
+        helper.make_node("Tanh" if gelu else "Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "down"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+            for name, shape in weights.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = folder / f"{name}.onnx"
+    onnx.save(model, path)
+    return path
+
+
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Saves a model of an embedding and two matrices of this width, and returns its path."""
-
-    def save(name: str = "model", width: int = 64, gelu: bool = False) -> Path:
-        random = np.random.default_rng(0)
-        weights = {"words": (32, 8), "up": (8, width), "down": (width, 8)}
-        middle = [helper.make_node("Relu", ["a"], ["b"])]
-        if gelu:
-            middle = [helper.make_node("Tanh", ["a"], ["b"])]
-        nodes = [
-            helper.make_node("Gather", ["words", "input_ids"], ["h"]),
-            helper.make_node("MatMul", ["h", "up"], ["a"]),
-            *middle,
-            helper.make_node("MatMul", ["b", "down"], ["logits"]),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "tiny",
-            [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
-            [
-                numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
-                for name, shape in weights.items()
-            ],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        path = tmp_path / f"{name}.onnx"
-        onnx.save(model, path)
-        return path
-
-    return save
+    """Saves such a model for this test."""
+    return functools.partial(saved, tmp_path)
 
 
 def checked(path: Path, budget: str | None = "5ms", **options: Any) -> Checked:
@@ -531,9 +530,9 @@ def test_bad_comparisons_are_one_line(save: Save, options: dict[str, float], say
 # --- in the words of others --------------------------------------------------------------------
 
 
-@pytest.fixture
-def results(save: Save) -> dict[str, Checked]:
-    path = save()
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checked]:
+    path = saved(tmp_path_factory.mktemp("results"))
     ms = checked(path).targets[0].profile.latency.p90_ms
     return {
         "met": checked(path, size="1MB"),

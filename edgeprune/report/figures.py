@@ -457,12 +457,18 @@ def prediction(everything: Sequence[Evidence]) -> Figure:
         kind="prediction",
         title="Predicted against measured",
         says=f"The measured models differ from their prediction by {max(apart):.1%} at most.",
-        note="On the models that it was fitted to, the table errs by "
-        f"{table.fit_error:.1%} at most; repeats of one timing differ by up to {table.spread:.1%}.",
+        note=_trust(table),
         columns=("model", "predicted_ms", "measured_ms"),
         rows=tuple(rows),
         facts={"fit_error": table.fit_error, "spread": table.spread},
     )
+
+
+def _trust(table: LatencyTable) -> str:
+    """What is known of a table's error; one of as few models as it has numbers fits them all."""
+    errs = f"errs by {table.fit_error:.1%} at most" if table.fit_error >= 0.0005 else "is exact"
+    apart = f"differ by up to {table.spread:.1%}" if table.spread else "hardly differ"
+    return f"On the models that it was fitted to, the table {errs}; repeats of a timing {apart}."
 
 
 def curves(one: Evidence) -> Figure:

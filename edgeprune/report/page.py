@@ -88,7 +88,7 @@ def to_html(runs: Sequence[Told]) -> str:
             reports=reports,
             first=reports[0],
             figures=figures,
-            environment=_flat(reports[0].environment),
+            environment={key: told for key, told in _flat(reports[0].environment).items() if told},
             command=_lines(reports[0].command),
             seconds=_merged([report.seconds for report in reports]),
             cached={stage for report in reports for stage in report.cached},

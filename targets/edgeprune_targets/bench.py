@@ -52,7 +52,7 @@ from typing import Any
 SCHEMA = 1
 MARK = "edgeprune-bench"
 MOST_SAMPLES = 200_000  # of a model: what a faster one would take to fill `least_s` says no more
-SYNTHETIC_SAMPLES = 2_000
+SYNTHETIC_SAMPLES = 1_000
 # Few distinct tokens, so that the smallest vocabulary holds them; the same row is fed each time,
 # so its embeddings are cached whatever the tokens are. Below 2 stand padding and start tokens.
 TOKENS = (2, 16)
@@ -187,6 +187,8 @@ class Model:
         while spent_ms < least_s * 1e3 or len(self.warm) < 3:
             self.warm.append(self.infer_ms()[0])
             spent_ms += self.warm[-1]
+            if len(self.warm) == self.most_samples:
+                break
         window = len(self.warm)
         self.stationary = is_stationary(self.warm)
         while not self.stationary and len(self.warm) < 4 * window:
