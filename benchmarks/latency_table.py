@@ -28,7 +28,7 @@ from edgeprune.report.environment import environment
 from edgeprune.run import open_run
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.stages.materials import prepare
-from edgeprune.stages.timing import Probes, time_target
+from edgeprune.stages.timing import Probes, time_targets
 
 RESULT = Path(__file__).parent / "results" / "latency_table.json"
 
@@ -55,18 +55,19 @@ def measure(target: str, model: str = "demo", plans: int = 20) -> dict[str, Any]
         options |= {"sequence": "128", "effort": "standard"}
         materials = prepare(read_inputs(Recipe.read(demo, options)))
         with open_run(Path(folder) / "run", SILENT) as run:
-            timing = time_target(run, materials)
+            timing = time_targets(run, materials)
         (Path(folder) / "plans").mkdir()
         write = Probes(materials, Path(folder) / "plans")
         dense = materials.encoder.shape
         shapes = random_shapes(dense, plans)
         files = {str(i): write(shape.layers) for i, shape in enumerate(shapes)}
         files |= {"dense": write(dense.layers)}
-        taken = profile(files, materials.target, materials.settings(GLANCE))
+        taken = profile(files, materials.targets[0], materials.settings(GLANCE))
+    table = timing.targets[0].table
     rows = []
-    mood = taken["dense"].undisturbed_ms / timing.table.predict(dense)
+    mood = taken["dense"].undisturbed_ms / table.predict(dense)
     for i, shape in enumerate(shapes):
-        predicted, measured = timing.table.predict(shape), taken[str(i)].undisturbed_ms
+        predicted, measured = table.predict(shape), taken[str(i)].undisturbed_ms
         error = predicted / measured - 1
         share_error = mood * predicted / measured - 1
         rows.append(
@@ -90,7 +91,7 @@ def measure(target: str, model: str = "demo", plans: int = 20) -> dict[str, Any]
         "median_share_error": statistics.median(share_errors),
         "worst_share_error": max(share_errors),
         "table_seconds": timing.stage.seconds,
-        "table": timing.table.to_dict(),
+        "table": table.to_dict(),
         "plans": rows,
         "environment": environment(target, taken["dense"].facts),
         "notes": list(taken["dense"].notes),

@@ -127,7 +127,7 @@ def recipe_for(data: Path, runs: Path, extent: Extent, target: str, **more: Any)
         effort=extent.effort,
         runs=extent.runs,
         sequence=SEQUENCE,
-        target=target,
+        target=[target],
         # One folder: the teacher is the same for all.
         out=runs / f"targets-{extent.effort}",
         **more,

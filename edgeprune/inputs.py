@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeprune.effort import EFFORTS, Effort
@@ -41,12 +42,12 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The recipe's target, tasks and model, usable as far as can be told without torch."""
+    """The recipe's targets, tasks and model, usable as far as can be told without torch."""
 
     recipe: Recipe
     effort: Effort
     transfer: Transfer
-    target: Target
+    targets: tuple[Target, ...]
     model: str  # a folder or a hub name
     task: Task
     auxiliary: Task | None
@@ -55,9 +56,8 @@ class Inputs:
 def read_inputs(recipe: Recipe) -> Inputs:
     """Raises InputError, RefusedError, TargetError."""
     check_run_folder(recipe.out)
-    target = Target.parse(recipe.target)
-    recipe = _as_taken(recipe, target)
-    target.require()
+    targets = _targets(recipe)
+    recipe = _as_taken(recipe, targets)
     model = find_model(recipe.model)
     task = load_task(
         recipe.task,
@@ -85,18 +85,26 @@ def read_inputs(recipe: Recipe) -> Inputs:
             target=task,
             allow_leakage=recipe.allow_leakage,
         )
-    return Inputs(recipe, EFFORTS[recipe.effort], transfer, target, model, task, auxiliary)
+    return Inputs(recipe, EFFORTS[recipe.effort], transfer, targets, model, task, auxiliary)
 
 
-def _as_taken(recipe: Recipe, target: Target) -> Recipe:
-    """With the precision that is left where the target's runtime does not take both."""
-    taken = target.runtime.precisions
-    if all(precision in taken for precision in recipe.precisions):
-        return recipe
-    if recipe.precision == "auto":
-        return recipe.model_copy(update={"precision": taken[0]})
-    raise RecipeError(
-        f"--precision {recipe.precision}",
-        why=f"{target.name} does not take ONNX files in {recipe.precision}",
-        remedy=f"give --precision {taken[0]}, or another target",
-    )
+def _targets(recipe: Recipe) -> tuple[Target, ...]:
+    targets = {target.name: target for target in map(Target.parse, recipe.target)}
+    for target in targets.values():
+        target.require()
+    return tuple(targets.values())
+
+
+def _as_taken(recipe: Recipe, targets: Sequence[Target]) -> Recipe:
+    """With the precision that is left where a target's runtime does not take both."""
+    for target in targets:
+        taken = target.runtime.precisions
+        if recipe.precision == "auto" and "int8" not in taken:
+            recipe = recipe.model_copy(update={"precision": "fp32"})
+        if recipe.precision != "auto" and recipe.precision not in taken:
+            raise RecipeError(
+                f"--precision {recipe.precision}",
+                why=f"{target.name} does not take ONNX files in {recipe.precision}",
+                remedy=f"give --precision {taken[0]}, or another target",
+            )
+    return recipe

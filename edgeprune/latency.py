@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -147,6 +147,32 @@ class LatencyTable:
         """
         factor = ms / self.predict(shape)
         return replace(self, rest_ms=self.rest_ms * factor, slope=self.slope * factor)
+
+    @classmethod
+    def worst(cls, tables: Sequence[tuple[LatencyTable, float]]) -> LatencyTable:
+        """Each part as it is in that table where it costs most, once multiplied by its factor.
+
+        So no table predicts more for any architecture; the sum of the worst parts may.
+        """
+        first = tables[0][0]
+
+        def most(cost: Callable[[LatencyTable], float]) -> float:
+            return max(factor * cost(table) for table, factor in tables)
+
+        def attention(heads: int) -> float:
+            return most(lambda table: table.slope * table.attention(heads))
+
+        def ffn(width: int) -> float:
+            return most(lambda table: table.slope * table.ffn(width))
+
+        return cls(
+            {heads: attention(heads) for heads in first.attention_ms},
+            {width: ffn(width) for width in first.ffn_ms},
+            most(lambda table: table.rest_ms),
+            fit_error=max(table.fit_error for table, _ in tables),
+            spread=max(table.spread for table, _ in tables),
+            notes=tuple(dict.fromkeys(note for table, _ in tables for note in table.notes)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,7 @@ from edgeprune.report.report import (
     ParityRow,
     PlanPart,
     Report,
+    TargetRow,
     TaskPart,
     layer_rows,
 )
@@ -49,7 +50,7 @@ from edgeprune.stages.export import (
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.teaching import Teacher, measure_curves, teach_teacher
-from edgeprune.stages.timing import Timing, check_feasible, time_target
+from edgeprune.stages.timing import Timing, check_feasible, time_targets
 from edgeprune.status import facts_of, recording
 from edgeprune.task import Task
 from edgeprune.template import command_line
@@ -66,7 +67,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         recording(opened, recipe, facts_of(inputs)) as run,
     ):
         materials = prepare(inputs)
-        timing = time_target(run, materials)
+        timing = time_targets(run, materials)
         check_feasible(recipe.budgets, timing, materials.encoder.shape)
         teacher = teach_teacher(run, materials)
         sensitivity = measure_curves(run, materials, teacher)
@@ -124,13 +125,14 @@ class Made:
 def choose(
     recipe: Recipe, dense: Exported, exported: Sequence[Exported], measured: Measured
 ) -> tuple[Exported, tuple[Candidate, ...]]:
-    """int8 only where it is faster on the target and holds the quality floor on validation."""
+    """int8 only where it is faster on every target and holds the quality floor on validation."""
     kept = exported[0]
     why = {kept.precision: "the only precision that was asked for"}
     if len(exported) > 1:
         fp32, int8 = exported
         floor = recipe.floor * dense.validation_score
-        faster = measured.of(int8).latency.p90_ms < measured.of(fp32).latency.p90_ms
+        pairs = zip(measured.of(int8), measured.of(fp32), strict=True)
+        faster = all(ours.latency.p90_ms < theirs.latency.p90_ms for ours, theirs in pairs)
         sound = int8.validation_score >= min(floor, fp32.validation_score)
         kept = int8 if faster and sound else fp32
         reason = (
@@ -141,12 +143,13 @@ def choose(
             else f"scores {int8.validation_score:.4f} on validation, the floor is {floor:.4f}"
         )
         why = {"int8": reason, "fp32": "int8 is kept" if kept is int8 else "int8 does not pay"}
+    at = measured.deciding(kept)
     candidates = tuple(
         Candidate(
             precision=one.precision,
-            p50_ms=measured.of(one).latency.p50_ms,
-            p90_ms=measured.of(one).latency.p90_ms,
-            size_mb=_size_mb(one, measured.of(one)),
+            p50_ms=measured.of(one)[at].latency.p50_ms,
+            p90_ms=measured.of(one)[at].latency.p90_ms,
+            size_mb=_size_mb(one, measured.of(one)[at]),
             score=one.test_score,
             kept=one is kept,
             why=why[one.precision],
@@ -175,7 +178,7 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
         "runs": recipe.run_plan,
         "budget": {"ms": report.budget.ms, "percentile": report.budget.percentile},
         "shape": made.planned.plan.shape.to_dict(),
-        "target": materials.target.name,
+        "target": report.environment["target"],
         "plan": {
             "predicted_ms": made.planned.plan.predicted_ms,
             "predicted_loss": made.planned.plan.predicted_loss,
@@ -230,17 +233,18 @@ def _link(goal: Path, link: Path) -> None:
 def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
     """The report of one budget."""
     recipe = materials.recipe
-    before, after = made.measured.of(made.dense), made.measured.of(made.kept)
-    question = made.measured.question(made.kept)
-    verdict = question.answer(after)
+    at = made.measured.deciding(made.kept)
+    before, after = made.measured.of(made.dense)[at], made.measured.of(made.kept)[at]
+    question, verdict = made.measured.asked(made.kept)[at], made.measured.verdicts(made.kept)[at]
     before_score, after_score = made.dense.test_score, made.kept.test_score
     ratio = after_score / before_score if before_score > 0 else None
     shape, last = materials.encoder.shape, made.planned.rounds[-1]
-    told = made.timing
+    told = made.timing.targets[at]
     mine = [stage for stage in run.stages if _belongs(stage.name, budget, recipe)]
     return Report(
         schema=FORMAT,
         verdict=Judgement.model_validate(verdict.to_dict()),
+        targets=tuple(_on_targets(made)),
         budget=Limit(text=str(budget), ms=question.budget_ms, percentile=question.percentile),
         before=_figures(materials.task, made.dense, before),
         after=_figures(materials.task, made.kept, after),
@@ -263,7 +267,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         runtime_parity=_runtime_parity(after),
         export=ExportPart(**made.kept.contents.to_dict(), sha256=after.facts["onnx_sha256"]),
         precisions=made.candidates,
-        table=made.timing.table.to_dict(),
+        table=told.table.to_dict(),
         feasibility=Feasibility(
             dense_ms=told.dense.latency.percentile(budget.percentile),
             minimum_ms=told.smallest_ms(budget, shape),
@@ -280,6 +284,22 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         run=str(run.folder),
         notes=(*materials.task.notes, *after.notes),
     )
+
+
+def _on_targets(made: Made) -> Iterator[TargetRow]:
+    """What came of the kept model on each target."""
+    verdicts, asked = made.measured.verdicts(made.kept), made.measured.asked(made.kept)
+    profiles = zip(made.measured.of(made.dense), made.measured.of(made.kept), strict=True)
+    for verdict, question, (before, after) in zip(verdicts, asked, profiles, strict=True):
+        yield TargetRow(
+            target=after.target,
+            outcome=verdict.outcome,
+            line=verdict.line(),
+            budget_ms=question.budget_ms,
+            before_p90_ms=before.latency.p90_ms,
+            after_p90_ms=after.latency.p90_ms,
+            runtime_parity=_runtime_parity(after),
+        )
 
 
 def _runtime_parity(taken: Profile) -> ParityRow | None:

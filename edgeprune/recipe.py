@@ -53,9 +53,13 @@ class Recipe(BaseModel):
         description='Latency budget: "12ms", "12 ms@p95", or "50%" of the unpruned model. '
         "Several share one teacher, one latency table and one set of error curves.",
     )
-    target: str = Field(
-        default="ort",
-        description="Where latency counts: a runtime, or runtime@device (`targets list`).",
+    target: Annotated[
+        list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
+    ] = Field(
+        default=["ort"],
+        min_length=1,
+        description="Where latency counts: a runtime, or runtime@device (`targets list`). A "
+        "budget must be met on each of several.",
     )
     out: Path = Field(default=Path("runs/edgeprune"), description="The run folder.")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from edgeprune.inputs import Inputs
+from edgeprune.latency import Budget
 from edgeprune.learn.train import Sample, teach
-from edgeprune.measure.profile import GLANCE, profile
+from edgeprune.measure.profile import GLANCE, Profile, profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
@@ -22,9 +23,10 @@ from edgeprune.stages.timing import AIM, Probes
 
 @dataclass(frozen=True)
 class Reach:
-    """A budget and the smallest that can be reached at its percentile, in ms."""
+    """A budget and the smallest that can be reached at its percentile on a target, in ms."""
 
     budget: str
+    target: str
     ms: float
     smallest_ms: float
 
@@ -38,7 +40,7 @@ class DryRun:
     """What a run would do: its stages in order with expected minutes, and what can be reached."""
 
     recipe: Recipe
-    dense_ms: float  # median
+    dense_ms: Mapping[str, float]  # by target; medians
     budgets: tuple[Reach, ...]
     stages: tuple[tuple[str, float], ...]  # name, minutes
 
@@ -49,14 +51,17 @@ class DryRun:
     def lines(self) -> Iterator[str]:
         recipe = self.recipe
         yield (
-            f"target     {recipe.target}, {recipe.threads} thread(s), "
+            f"target     {', '.join(self.dense_ms)}, {recipe.threads} thread(s), "
             f"batch {recipe.batch}, {recipe.sequence} tokens"
         )
-        yield f"dense      {self.dense_ms:.2f} ms (median)"
+        several = len(self.dense_ms) > 1
+        for target, dense_ms in self.dense_ms.items():
+            yield f"dense      {dense_ms:.2f} ms (median){f' on {target}' if several else ''}"
         for reach in self.budgets:
             answer = "feasible" if reach.feasible else "unreachable"
             yield (
-                f"budget     {reach.budget} is {reach.ms:.2f} ms, the smallest that can be reached "
+                f"budget     {reach.budget}{f' on {reach.target}' if several else ''} is "
+                f"{reach.ms:.2f} ms, the smallest that can be reached "
                 f"{reach.smallest_ms:.2f} ms: {answer}"
             )
         for name, minutes in self.stages:
@@ -73,18 +78,22 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
     with tempfile.TemporaryDirectory() as folder:
         write = Probes(materials, Path(folder))
         files = {"dense": write(dense.layers, "fp32"), "smallest": write(empty.layers)}
-        taken = profile(files, materials.target, materials.settings(GLANCE), progress)
-    share = taken["smallest"].undisturbed_ms / (AIM * taken["dense"].undisturbed_ms)
-    latency = taken["dense"].latency
-    budgets = (
-        Reach(
-            str(budget),
-            cast(float, budget.resolve(latency).ms),
-            share * latency.percentile(budget.percentile),
-        )
-        for budget in recipe.budgets
+        settings = materials.settings(GLANCE)
+        taken = [profile(files, target, settings, progress) for target in materials.targets]
+    budgets = (_reach(budget, one) for budget in recipe.budgets for one in taken)
+    dense_ms = {one["dense"].target: one["dense"].latency.p50_ms for one in taken}
+    return DryRun(recipe, dense_ms, tuple(budgets), tuple(_expected(materials)))
+
+
+def _reach(budget: Budget, taken: Mapping[str, Profile]) -> Reach:
+    dense = taken["dense"]
+    share = taken["smallest"].undisturbed_ms / (AIM * dense.undisturbed_ms)
+    return Reach(
+        str(budget),
+        dense.target,
+        cast(float, budget.resolve(dense.latency).ms),
+        share * dense.latency.percentile(budget.percentile),
     )
-    return DryRun(recipe, latency.p50_ms, tuple(budgets), tuple(_expected(materials)))
 
 
 def _expected(materials: Materials) -> Iterator[tuple[str, float]]:

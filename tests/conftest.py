@@ -274,10 +274,10 @@ def _stages(stages: Path, latencies: dict[str, Latency], keys: dict[str, str]) -
         scores |= {"taught": True} if name == "teacher" else {"recovered": False}
         if name == "latency":
             dense = {"latency": [[20.0, 21.0]] * 10, "undisturbed_ms": 19.5}
-            (folder / "dense.json").write_text(json.dumps(dense))
+            (folder / "ort.dense.json").write_text(json.dumps(dense))
             for budget, latency in latencies.items():
                 told = {"latency": latency.launches_ms, "undisturbed_ms": latency.percentile(5)}
-                (folder / f"fp32-{slug(budget)}.json").write_text(json.dumps(told))
+                (folder / f"ort.fp32-{slug(budget)}.json").write_text(json.dumps(told))
         elif name == "curves":
             numpy = pytest.importorskip("safetensors.numpy")
             numpy.save_file(curves, folder / "curves.safetensors")

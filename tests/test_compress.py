@@ -43,6 +43,7 @@ from edgeprune.stages.materials import prepare
 from edgeprune.stages.teaching import teach_teacher
 from edgeprune.status import read_status
 from edgeprune_cli.app import main
+from edgeprune_cli.show import summary
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -123,7 +124,7 @@ def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe
         task=write_task(folder / "letters", lambda rng: class_row(rng, "pq"), 60),
         auxiliary=write_task(folder / "more letters", lambda rng: class_row(rng, "pqr"), 120),
         budget=["50%"],
-        target="null",
+        target=["null"],
         effort="quick",
         out=folder / "run",
     )
@@ -383,6 +384,76 @@ def test_another_way_to_measure_redoes_only_the_measurement(
     later: Later,
 ) -> None:
     assert later({"runs": "rapid", "floor": 0.5}).progress.made == ["latency"]
+
+
+SLOW = """
+import json
+from edgeprune_targets.null import Null as _Null
+
+class Slow(_Null):
+    precisions = ("fp32",)
+
+    def convert(self, onnx, folder, *, batch, sequence):
+        path = super().convert(onnx, folder, batch=batch, sequence=sequence)
+        cost = json.loads(path.read_text())
+        path.write_text(json.dumps(cost | {"ms": 3 * cost["ms"] + 0.05}))
+        return path
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A second runtime, on which the parts that stay cost more of the whole."""
+    (tmp_path / "slow_runtime.py").write_text(SLOW)
+    metadata = tmp_path / "slow_runtime-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-runtime\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[edgeprune.runtimes]\nslow = slow_runtime:Slow\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "slow"
+
+
+def test_a_budget_for_several_targets_is_met_on_each_and_used_on_one(
+    first: Made, later: Later, slow: str
+) -> None:
+    made = later({"target": ["null", slow]})
+    assert made.progress.found == ["teacher", "curves", "dense"]
+    report = made.report
+    assert report.verdict.outcome == "met"
+    assert [(row.target, row.outcome) for row in report.targets] == [("null", "met"), (slow, "met")]
+    shares = [row.after_p90_ms / row.budget_ms for row in report.targets]
+    assert 0.85 <= max(shares) <= 1
+    assert report.targets[1].budget_ms == pytest.approx(report.targets[1].before_p90_ms / 2)
+    assert report.after.parameters < first.report.after.parameters  # the other one asks for more
+    assert report.verdict.targets == 2
+    for text in ((made.folder / "report.md").read_text(), summary(made.reports)):
+        assert all(row.line in text for row in report.targets)
+    came_as_foreseen(made)
+
+
+def test_milliseconds_for_several_targets_are_judged_on_the_slowest(
+    first: Made, later: Later, slow: str
+) -> None:
+    on_slow = 3 * first.report.after.p90_ms + 0.05
+    made = later({"target": [slow, "null"], "budget": [f"{on_slow}ms"]})
+    row, other = made.report.targets
+    assert 0.85 <= row.after_p90_ms / row.budget_ms <= 1
+    assert other.after_p90_ms < 0.5 * row.budget_ms
+    assert made.report.verdict.outcome == "met"
+
+
+def test_one_target_that_cannot_meet_it_ends_the_run_before_training(
+    first: Made, later: Later, slow: str
+) -> None:
+    with pytest.raises(Unreachable, match="at p90 on slow"):
+        later({"target": ["null", slow], "budget": [f"{first.report.after.p90_ms}ms"]})
+
+
+def test_a_target_without_int8_leaves_fp32(later: Later, slow: str) -> None:
+    made = later({"target": ["null", slow], "precision": "auto"})
+    assert [candidate.precision for candidate in made.report.precisions] == ["fp32"]
+    with pytest.raises(RecipeError, match="slow does not take ONNX files in int8"):
+        later({"target": [slow], "precision": "int8"})
 
 
 def test_int8_is_tried_and_kept_where_it_pays(first: Made, later: Later) -> None:

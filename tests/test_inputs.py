@@ -1273,7 +1273,7 @@ def recipe(folder: Path) -> Recipe:
     task = folder.parent / "task"
     if not task.exists():
         write_task(task)
-    return Recipe(model=str(folder), task=str(task), target="null", out=folder.parent / "new")
+    return Recipe(model=str(folder), task=str(task), target=["null"], out=folder.parent / "new")
 
 
 READ = """
@@ -1455,7 +1455,7 @@ def test_inputs_are_read_as_the_recipe_says(folder: Path, recipe: Recipe) -> Non
     assert len(inputs.task.train) == 8
     assert inputs.auxiliary is None
     assert inputs.transfer == Transfer("none", False, False, False)
-    assert inputs.target.name == "null"
+    assert [target.name for target in inputs.targets] == ["null"]
 
 
 @pytest.mark.parametrize(

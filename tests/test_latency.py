@@ -92,6 +92,20 @@ def test_a_scaled_table_predicts_in_the_measure_it_was_scaled_to() -> None:
     assert scaled.predict(half) / 12.0 == pytest.approx(TABLE.predict(half) / TABLE.predict(dense))
 
 
+def test_the_worst_of_tables_predicts_no_less_than_any_of_them() -> None:
+    heads = LatencyTable({0: 0.0, 2: 2.0, 4: 4.0}, {0: 0.0, 100: 1.0}, rest_ms=0.2, spread=0.1)
+    for factor in (0.5, 1.0, 2.0):
+        worst = LatencyTable.worst([(TABLE, 1.0), (heads, factor)])
+        for layers in (((4, 100), (0, 50)), ((1, 0), (3, 70)), ((0, 0), (0, 0))):
+            told = worst.predict(shape(*layers))
+            assert told >= TABLE.predict(shape(*layers)) - 1e-9
+            assert told >= factor * heads.predict(shape(*layers)) - 1e-9
+    assert LatencyTable.worst([(TABLE, 1.0), (heads, 0.1)]).predict(shape((4, 100))) == (
+        pytest.approx(TABLE.predict(shape((4, 100))))
+    )
+    assert worst.spread == 0.1
+
+
 def test_a_table_survives_json() -> None:
     table = LatencyTable({0: 0.0, 1: 0.1}, {0: 0.0}, 0.5, 1.01, 0.02, 0.03, ("busy",))
     assert LatencyTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table

@@ -146,7 +146,15 @@ def compress(
             "50%",
         ),
     ] = None,
-    target: Target = None,
+    target: Annotated[
+        list[str] | None,
+        _option(
+            "Where latency counts: a runtime, or runtime@device (`targets list`). The budget must "
+            "be met on each of several.",
+            WHAT,
+            "ort",
+        ),
+    ] = None,
     out: Annotated[Path | None, _option("The run folder.", WHAT, "runs/edgeprune")] = None,
     text: Annotated[str | None, _option("Column of the text; detected if not named.", DATA)] = None,
     text_pair: Annotated[str | None, _option("Column of the second text of a pair.", DATA)] = None,

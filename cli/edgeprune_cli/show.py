@@ -80,16 +80,19 @@ def summary(reports: Sequence[Report]) -> str:
 
     first = reports[0]
     head, rows = comparison_table(first) if len(reports) == 1 else budgets_table(reports)
-    lines = [table(head, rows), "", *(_verdict_line(report) for report in reports)]
+    lines = [table(head, rows), "", *(line for report in reports for line in _verdict(report))]
     lines += dict.fromkeys(f"transfer  {transfer_line(report)}" for report in reports)
     lines.append(f"report    {PurePath(first.run) / 'report.md'}")
     lines += [f"bundle    {PurePath(report.run) / report.bundle}" for report in reports]
     return "\n".join(lines)
 
 
-def _verdict_line(report: Report) -> str:
+def _verdict(report: Report) -> list[str]:
+    """A line for each target."""
+    from edgeprune.report.markdown import verdict_lines
+
     below = "" if report.floor_met else f" - under the quality floor of {report.floor:.0%}"
-    return f"{report.verdict.line}{below}"
+    return [f"{line}{below}" for line in verdict_lines(report)]
 
 
 def error(told: EdgepruneError) -> str:
@@ -340,12 +343,12 @@ def status(told: Status, reports: Sequence[Report] = ()) -> str:
 
     recipe = told.recipe
     what = [f"model {recipe.model}", f"task {recipe.task}", f"auxiliary {recipe.auxiliary}"]
-    asked = [*what[: 3 if recipe.auxiliary else 2], f"target {recipe.target}"]
+    asked = [*what[: 3 if recipe.auxiliary else 2], f"target {', '.join(recipe.target)}"]
     lines = [
         _state(told),
         str(discreet(" · ".join([*asked, f"budget {', '.join(recipe.budget)}"]))),
         *stages(told.rows),
-        *(_verdict_line(report) for report in reports),
+        *(line for report in reports for line in _verdict(report)),
     ]
     return "\n".join(lines)
 

@@ -69,7 +69,8 @@ class Evidence:
 
     def timed(self, exported: str) -> Timed:
         """How the model of an export stage was measured at the end of the run."""
-        told = self._json("latency", f"{exported}.json")
+        target = slug(str(self.report.environment.get("target", "")))
+        told = self._json("latency", f"{target}.{exported}.json")
         with _reading("the latency profiles"):
             launches = [[float(x) for x in launch] for launch in told["latency"] if launch]
             if not launches:

@@ -93,14 +93,20 @@ def transfer_line(report: Report) -> str:
     return f"{report.auxiliary.name} {used} ({how}){brought}{note}"
 
 
+def verdict_lines(report: Report) -> list[str]:
+    """One for each target."""
+    if len(report.targets) > 1:
+        return [row.line for row in report.targets]
+    return [report.verdict.line]
+
+
 def _story(report: Report, level: str) -> list[str]:
-    line = report.verdict.line
     reasons = [
         f"- {_safe(reason.text)} ({_mono(reason.code)})" for reason in report.verdict.reasons
     ]
     return [
         f"{level} {_safe(limit(report))}: {answer(report)}",
-        _code(line),
+        _code("\n".join(verdict_lines(report))),
         "\n".join(reasons),
         _table(*comparison_table(report)),
         *_removed(report, level),

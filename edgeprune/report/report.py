@@ -188,6 +188,18 @@ class Feasibility(_Part):
     budget_ms: float
 
 
+class TargetRow(_Part):
+    """The verdict on one target, and what it rests on."""
+
+    target: str
+    outcome: Outcome
+    line: str
+    budget_ms: float
+    before_p90_ms: float
+    after_p90_ms: float
+    runtime_parity: ParityRow | None = None
+
+
 class Report(_Part):
     """One budget of a run. The home folder is shown as `~` and secrets are redacted throughout."""
 
@@ -197,7 +209,11 @@ class Report(_Part):
 
     # pydantic's own `schema` attribute would be hidden by a field of that name.
     format: Literal["edgeprune-report/1"] = Field(default=FORMAT, alias="schema")
-    verdict: Judgement
+    verdict: Judgement = Field(
+        description="Of all targets together. Of several, it is that of the first which was "
+        "missed, else left open, else met; latency, table and environment are of that target."
+    )
+    targets: tuple[TargetRow, ...] = Field(default=(), description="The verdict on each target.")
     budget: Limit
     before: Figures
     after: Figures

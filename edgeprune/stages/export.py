@@ -20,6 +20,8 @@ from edgeprune.latency import Budget
 from edgeprune.measure.looks import look
 from edgeprune.measure.profile import RUN_PLANS, Profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
+from edgeprune.measure.target import Target
+from edgeprune.measure.verdict import Verdict, together
 from edgeprune.parity import (
     INT8_AGREEMENT,
     INT8_COSINE,
@@ -28,6 +30,7 @@ from edgeprune.parity import (
     Floats,
     Parity,
 )
+from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.ship.bundle import Golden
 from edgeprune.stages.materials import Materials, versions
@@ -138,23 +141,34 @@ def golden_rows(materials: Materials, names: Sequence[str]) -> dict[str, NDArray
 class Measured:
     """What interleaved launches of every exported model gave, and the verdicts on the students."""
 
-    taken: Mapping[str, Sampled]  # by the name of the stage that exported the model
+    # For each target, by the name of the stage that exported the model.
+    taken: tuple[Mapping[str, Sampled], ...]
     stage: Stage
 
-    def of(self, exported: Exported) -> Profile:
-        return self.taken[exported.stage.name].profile
+    def of(self, exported: Exported) -> list[Profile]:
+        """On each target."""
+        return [taken[exported.stage.name].profile for taken in self.taken]
 
-    def question(self, exported: Exported) -> Question:
+    def asked(self, exported: Exported) -> list[Question]:
         """What a student's samples were asked: its budget in milliseconds, at the last look."""
-        question = self.taken[exported.stage.name].question
-        assert question is not None  # every student has a budget
-        return question
+        questions = [taken[exported.stage.name].question for taken in self.taken]
+        assert None not in questions  # every student has a budget
+        return [question for question in questions if question is not None]
+
+    def verdicts(self, exported: Exported) -> list[Verdict]:
+        pairs = zip(self.asked(exported), self.of(exported), strict=True)
+        return [question.answer(profile) for question, profile in pairs]
+
+    def deciding(self, exported: Exported) -> int:
+        """The target whose verdict on a student is that of all together; the first of several."""
+        outcomes = [verdict.outcome for verdict in self.verdicts(exported)]
+        return outcomes.index(together(outcomes))
 
 
 def measure_models(
     run: Run, materials: Materials, dense: Exported, students: Sequence[tuple[Exported, Budget]]
 ) -> Measured:
-    """Measure the dense model and every student on the target, launch by launch in turn.
+    """Measure the dense model and every student on each target, launch by launch in turn.
 
     Again and as often as before, twice at most, those whose verdict is still open.
     """
@@ -168,10 +182,20 @@ def measure_models(
     def build(folder: Path) -> None:
         settings = materials.settings(RUN_PLANS[materials.recipe.run_plan])
         rows = golden_rows(materials, dense.contents.inputs)
-        taken = look(files, materials.target, settings, ask, rows=rows, progress=run.progress)
-        for name, sampled in taken.items():
-            write_json(folder / f"{name}.json", sampled.profile.to_dict())
-            write_samples(folder / f"{name}.samples.jsonl.gz", [sampled])
+        for target in materials.targets:
+            taken = look(
+                files,
+                target,
+                settings,
+                ask,
+                targets=len(materials.targets),
+                rows=rows,
+                progress=run.progress,
+            )
+            for name, sampled in taken.items():
+                own = f"{slug(target.name)}.{name}"
+                write_json(folder / f"{own}.json", sampled.profile.to_dict())
+                write_samples(folder / f"{own}.samples.jsonl.gz", [sampled])
 
     made_from = {
         "models": [exported.stage.key for exported in (dense, *(s for s, _ in students))],
@@ -180,5 +204,11 @@ def measure_models(
         "runs": materials.recipe.run_plan,
     }
     stage = run.stage("latency", made_from, build)
-    taken = {name: read_samples(stage.folder / f"{name}.samples.jsonl.gz")[0] for name in files}
-    return Measured(taken, stage)
+
+    def read(target: Target) -> dict[str, Sampled]:
+        own = f"{slug(target.name)}."
+        return {
+            name: read_samples(stage.folder / f"{own}{name}.samples.jsonl.gz")[0] for name in files
+        }
+
+    return Measured(tuple(map(read, materials.targets)), stage)

@@ -60,8 +60,8 @@ class Materials:
         return self.inputs.transfer
 
     @property
-    def target(self) -> Target:
-        return self.inputs.target
+    def targets(self) -> tuple[Target, ...]:
+        return self.inputs.targets
 
     @property
     def task(self) -> Task:
@@ -119,16 +119,19 @@ class Materials:
 
     @property
     def measured_how(self) -> dict[str, Any]:
-        facts = self.target.device.facts()
-        machine = {name: facts.get(name) for name in ("machine", "cpu", "cores")}
         recipe = self.recipe
-        where = [self.target.name, recipe.threads, recipe.batch, recipe.sequence]
-        return {
-            "where": where,
-            "machine": machine,
-            "runtime": self.target.runtime.check().version,
-            "versions": versions("onnxruntime"),
-        }
+        how = [recipe.threads, recipe.batch, recipe.sequence]
+        where = [_where(target) for target in self.targets]
+        return {"where": where, "how": how, "versions": versions("onnxruntime")}
+
+
+def _where(target: Target) -> dict[str, Any]:
+    facts = target.device.facts()
+    return {
+        "target": target.name,
+        "runtime": target.runtime.check().version,
+        "machine": {name: facts.get(name) for name in ("machine", "cpu", "cores")},
+    }
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The stage that times the target: a latency table, the dense model, what can be reached."""
+"""The stage that times the targets: latency tables, the dense model, what can be reached."""
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edgeprune.latency import Budget, LatencyTable
 from edgeprune.measure.profile import GLANCE, Profile, Rounds, measure_table, profile
 from edgeprune.prune.importance import ffn_grid
 from edgeprune.prune.search import minimum_ms
+from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.stages.materials import Materials
@@ -35,12 +37,11 @@ _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
-class Timing:
-    """The latency table, and the dense model's profile that was taken with it."""
+class Timed:
+    """A target's latency table, and the dense model's profile that was taken with it."""
 
     table: LatencyTable
     dense: Profile
-    stage: Stage
 
     def aim_ms(self, budget: Budget) -> float:
         """What the table should predict for a model that meets the budget with room for noise.
@@ -59,8 +60,28 @@ class Timing:
         return share * percentile_ms
 
 
-def time_target(run: Run, materials: Materials) -> Timing:
-    """Measure the latency table on the target, from stacks of equal sub-layers."""
+@dataclass(frozen=True)
+class Timing:
+    """What was timed on every target."""
+
+    targets: tuple[Timed, ...]
+    stage: Stage
+
+    def table(self, budget: Budget) -> LatencyTable:
+        """By which to plan: what it predicts within `aim_ms` is within the aim on every target."""
+        if len(self.targets) == 1:
+            return self.targets[0].table
+        return LatencyTable.worst(
+            [(timed.table, self.aim_ms(budget) / timed.aim_ms(budget)) for timed in self.targets]
+        )
+
+    def aim_ms(self, budget: Budget) -> float:
+        """The first target's, in whose milliseconds plans are told."""
+        return self.targets[0].aim_ms(budget)
+
+
+def time_targets(run: Run, materials: Materials) -> Timing:
+    """Measure a latency table on each target, from stacks of equal sub-layers."""
     shape, effort = materials.encoder.shape, materials.effort
 
     def build(folder: Path) -> None:
@@ -83,23 +104,24 @@ def time_target(run: Run, materials: Materials) -> Timing:
         ffn = exported(write.ffn_stacks(widths))
         empty = probe([LayerShape(0, 0)] * STACK)
         wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape, effort)]
-        table = measure_table(
-            attention,
-            ffn,
-            empty,
-            wholes,
-            stack=STACK,
-            target=materials.target,
-            settings=materials.settings(GLANCE),
-            rounds=Rounds(processes=effort.table_launches),
-            progress=run.progress,
-        )
         # The dense model is deployed in fp32, whatever the plans are made for.
         whole = wholes[0][1]
         fp32 = whole if materials.probe_precision == "fp32" else write(shape.layers, "fp32")
-        dense = profile({"dense": fp32}, materials.target, materials.settings(GLANCE))["dense"]
-        write_json(folder / "table.json", table.to_dict())
-        write_json(folder / "dense.json", dense.to_dict())
+        for target in materials.targets:
+            table = measure_table(
+                attention,
+                ffn,
+                empty,
+                wholes,
+                stack=STACK,
+                target=target,
+                settings=materials.settings(GLANCE),
+                rounds=Rounds(processes=effort.table_launches),
+                progress=run.progress,
+            )
+            dense = profile({"dense": fp32}, target, materials.settings(GLANCE))["dense"]
+            write_json(folder / f"{slug(target.name)}.table.json", table.to_dict())
+            write_json(folder / f"{slug(target.name)}.dense.json", dense.to_dict())
         for path in probes.iterdir():
             path.unlink()
         probes.rmdir()
@@ -112,8 +134,15 @@ def time_target(run: Run, materials: Materials) -> Timing:
         "launches": effort.table_launches,
     }
     stage = run.stage("table", made_from, build)
-    table = LatencyTable.from_dict(stage.read("table.json"))
-    return Timing(table, Profile.from_dict(stage.read("dense.json")), stage)
+    names = [slug(target.name) for target in materials.targets]
+    timed = (
+        Timed(
+            LatencyTable.from_dict(stage.read(f"{name}.table.json")),
+            Profile.from_dict(stage.read(f"{name}.dense.json")),
+        )
+        for name in names
+    )
+    return Timing(tuple(timed), stage)
 
 
 @dataclass(frozen=True)
@@ -192,15 +221,15 @@ def deploy(model: Classifier, path: Path, precision: str) -> Path:
 
 def check_feasible(budgets: Sequence[Budget], timing: Timing, dense: Shape) -> None:
     """Before any training. Raises Unreachable for the first budget below the smallest plan."""
-    for budget in budgets:
-        if timing.aim_ms(budget) < minimum_ms(timing.table, dense):
-            asked_ms = cast(float, budget.resolve(timing.dense.latency).ms)
-            smallest_ms = timing.smallest_ms(budget, dense)
-            raise unreachable(asked_ms, smallest_ms, budget.percentile)
+    for budget, timed in itertools.product(budgets, timing.targets):
+        if timed.aim_ms(budget) < minimum_ms(timed.table, dense):
+            asked_ms = cast(float, budget.resolve(timed.dense.latency).ms)
+            smallest_ms = timed.smallest_ms(budget, dense)
+            on = f" on {timed.dense.target}" if len(timing.targets) > 1 else ""
+            raise unreachable(asked_ms, smallest_ms, f"p{budget.percentile:g}{on}")
 
 
-def unreachable(asked_ms: float, smallest_ms: float, percentile: float) -> Unreachable:
-    at = f"p{percentile:g}"
+def unreachable(asked_ms: float, smallest_ms: float, at: str) -> Unreachable:
     return Unreachable(
         f"budget {asked_ms:.2f} ms at {at}",
         why="unreachable: too little even with every head and FFN unit gone",
