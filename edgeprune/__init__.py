@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from edgeprune.gate.check import Checked, check, profile
     from edgeprune.gate.compare import Comparison, compare
+    from edgeprune.gate.convert import Converted, convert
     from edgeprune.latency import Budget, Latency, LatencyTable
     from edgeprune.measure.profile import Profile
     from edgeprune.measure.verdict import Verdict
@@ -56,6 +57,7 @@ __all__ = [
     "BudgetError",
     "Checked",
     "Comparison",
+    "Converted",
     "DataError",
     "Diverged",
     "EdgepruneError",
@@ -82,6 +84,7 @@ __all__ = [
     "compare",
     "compress",
     "compress_all",
+    "convert",
     "dry_run",
     "load",
     "profile",
@@ -94,6 +97,7 @@ _ROOMS = {
     "edgeprune.encoder": ("load",),
     "edgeprune.gate.check": ("Checked", "check", "profile"),
     "edgeprune.gate.compare": ("Comparison", "compare"),
+    "edgeprune.gate.convert": ("Converted", "convert"),
     "edgeprune.latency": ("Budget", "Latency", "LatencyTable"),
     "edgeprune.measure.profile": ("Profile",),
     "edgeprune.measure.verdict": ("Verdict",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -13,7 +14,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgeprune.errors import EdgepruneError, OnnxError, ParityError, ResourceError, TargetError
+import edgeprune
+from edgeprune.errors import (
+    EdgepruneError,
+    OnnxError,
+    ParityError,
+    RecipeError,
+    ResourceError,
+    TargetError,
+)
+from edgeprune.hashing import file_digest
 from edgeprune.measure.launch import Load, prepare
 from edgeprune.measure.profile import Settings, profile
 from edgeprune.measure.target import Check, Program, Runtime, Target
@@ -243,3 +253,40 @@ def test_int8_is_refused_where_it_is_not_taken(model: Path) -> None:
         prepare({"model": model}, on(Narrow()), Load(sequence=8)),
     ):
         pass
+
+
+# --- `edgeprune convert` -----------------------------------------------------------------------
+
+
+def test_a_converted_model_is_kept_with_what_belongs_to_it(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "mobile"
+    made = edgeprune.convert(model, out, target="ort-mobile", sequence=8)
+    names = {"model.ort", "model.required_operators_and_types.config", "usability.txt"}
+    assert {path.name for path in out.iterdir()} == {*names, "converted.json"}
+    assert json.loads((out / "converted.json").read_text()) == made.facts
+    assert made.facts["files"] == {name: file_digest(out / name) for name in names}
+    assert made.facts["sha256"] == file_digest(made.model)
+    assert made.facts["parity"]["max_abs"] < 1e-5
+    assert [path.name for path in out.parent.iterdir()] == ["mobile"]
+
+
+@pytest.mark.parametrize(
+    ("target", "out", "why"),
+    [("ort", "new", "takes the ONNX file as it is"), ("ort-mobile", "", "exists already")],
+)
+def test_what_cannot_be_converted_is_told_and_leaves_nothing(
+    model: Path, tmp_path: Path, target: str, out: str, why: str
+) -> None:
+    with pytest.raises(RecipeError, match=why):
+        edgeprune.convert(model, tmp_path / out, target=target, sequence=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_what_answers_otherwise_is_not_kept(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = on(Mask())
+    monkeypatch.setattr(Target, "parse", lambda _: mine)
+    with pytest.raises(ParityError):
+        edgeprune.convert(model, tmp_path / "new", target="mine", sequence=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -430,6 +430,33 @@ def profile(
 
 
 @app.command()
+def convert(
+    path: Subject,
+    out: Annotated[Path, typer.Option(help="A new folder.", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Option(help="A runtime, or runtime@device where it is tried.", show_default=False),
+    ],
+    batch: Batch = None,
+    sequence: Tokens = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Write a model as a runtime runs it, once it has answered there as ONNX Runtime does.
+
+    \b
+    edgeprune convert runs/mrpc --target mnn --out mrpc-mnn
+    """
+    made = edgeprune.convert(path, out, target=target, batch=batch, sequence=sequence)
+    if json:
+        show.out(show.paths_json(made.facts))
+    elif not quiet:
+        show.err(show.converted(made))
+    return 0
+
+
+@app.command()
 def check(
     context: typer.Context,
     path: Subject,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgeprune.delivery import Outcome, Verified
     from edgeprune.errors import EdgepruneError
     from edgeprune.gate.check import Checked
+    from edgeprune.gate.convert import Converted
     from edgeprune.measure.doctor import Diagnosis
     from edgeprune.measure.profile import Profile
     from edgeprune.measure.target import Check, Listed
@@ -111,6 +112,14 @@ def as_json(value: object) -> str:
 def paths_json(value: object) -> str:
     """As JSON, with paths as they are: whoever reads it opens them."""
     return json.dumps(value, indent=2, default=str)
+
+
+def converted(made: Converted) -> str:
+    facts = made.facts
+    parity = facts["parity"]
+    alike = "" if parity is None else f", max difference {parity['max_abs']:.1e}"
+    shape = f"{facts['batch']}x{facts['sequence']}"
+    return f"{made.model}  {facts['target']} {facts['version']}, {shape}{alike}"
 
 
 def targets(listed: Sequence[Listed]) -> str:
