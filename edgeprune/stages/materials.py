@@ -14,6 +14,7 @@ from edgeprune import __version__
 from edgeprune.effort import Effort
 from edgeprune.encoder import Encoder, load_pretrained
 from edgeprune.errors import RecipeError
+from edgeprune.hashing import file_digest
 from edgeprune.inputs import Inputs, Transfer
 from edgeprune.learn.train import (
     Judge,
@@ -123,7 +124,13 @@ class Materials:
         machine = {name: facts.get(name) for name in ("machine", "cpu", "cores")}
         recipe = self.recipe
         where = [self.target.name, recipe.threads, recipe.batch, recipe.sequence]
-        return {"where": where, "machine": machine, "versions": versions("onnxruntime")}
+        program = self.target.runtime.program()
+        return {
+            "where": where,
+            "machine": machine,
+            "versions": versions("onnxruntime"),
+            "program": [file_digest(path) for path in (program.start, program.session)],
+        }
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -134,7 +141,7 @@ def learnt_how() -> dict[str, Any]:
     """What a trained model depends on beside its recipe."""
     device = accelerator()
     kind = [device.device.type, device.mixed_precision]
-    return {"versions": versions("torch", "transformers"), "device": kind}
+    return {"versions": versions("torch", "transformers", "accelerate", "numpy"), "device": kind}
 
 
 def prepare(inputs: Inputs) -> Materials:
