@@ -1,6 +1,7 @@
 # make demo    the main job on the embedded example; the path of its report at the end
 # make test    all tests
 # make lint    style, types and import contracts
+# make torture runs killed, refused, damaged: an hour of it; goes on where it was stopped
 # make bench   the published measurements; DATA=DIR adds those on real text
 #
 # Each makes .venv on its first call.
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint torture bench
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -25,6 +26,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+torture: $(INSTALLED)
+	$(BIN)/python benchmarks/torture.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/latency_table.py
