@@ -39,7 +39,6 @@ from edgeprune.learn.train import (
 from edgeprune.progress import SILENT, Progress, Silent
 from edgeprune.prune.importance import Curves, collect_moments, error_curves
 from edgeprune.prune.surgery import operate
-from edgeprune.publish import MANIFEST
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens
@@ -595,7 +594,7 @@ def test_a_training_may_be_stopped_again_and_again(training: Train, tmp_path: Pa
 
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("training", ["few rows"], indirect=True)
-@pytest.mark.parametrize("spoiled", [TENSORS, STATE, MANIFEST])
+@pytest.mark.parametrize("spoiled", [TENSORS, STATE])
 def test_a_damaged_snapshot_gives_way_to_the_one_before(
     training: Train, tmp_path: Path, spoiled: str
 ) -> None:

@@ -32,8 +32,11 @@ def serve(preparation: str, arguments: list[str]) -> None:
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            os.close(reading)
-            run(json.loads(line), writing)
+            try:
+                os.close(reading)
+                run(json.loads(line), writing)
+            finally:
+                os._exit(70)  # whatever happens, it is no second server
         os.close(writing)
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
