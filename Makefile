@@ -3,6 +3,7 @@
 # make test-targets    the environments of all runtimes, and their tests
 # make lint    style, types and import contracts
 # make coverage   that tests go through every branch of what must not be wrong
+# make torture runs killed, refused, damaged: an hour of it; goes on where it was stopped
 # make bench   the published measurements; DATA=DIR adds those on real text
 # make lock    requirements/*.lock, with hashes; make audit: known vulnerabilities in them
 # make sbom    dist/edgeprune.cdx.json, the bill of materials of a release
@@ -17,7 +18,7 @@ RELEASE := .venv/.release
 # Those that `targets install` brings; `make test` tests the ones that are there.
 RUNTIMES := openvino mnn ort-web
 
-.PHONY: demo test test-targets lint coverage bench lock audit sbom
+.PHONY: demo test test-targets lint coverage torture bench lock audit sbom
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -41,6 +42,9 @@ lint: $(INSTALLED)
 coverage: $(INSTALLED)
 	$(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,verdict bundle release shell))
 	$(BIN)/coverage report
+
+torture: $(INSTALLED)
+	$(BIN)/python benchmarks/torture.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/latency_table.py

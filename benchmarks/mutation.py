@@ -38,6 +38,7 @@ class Subject:
 
 SUBJECTS = {
     "verdict": Subject("edgeprune/measure/verdict.py", ("tests/test_verdict.py",)),
+    "run": Subject("edgeprune/run.py", ("tests/test_run.py",)),
 }
 SETTINGS = """
 [tool.mutmut]

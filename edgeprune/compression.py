@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.inputs import Inputs, read_inputs
+from edgeprune.model_folder import weights_of
+from edgeprune.preflight import check_room
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.report import Report
@@ -35,17 +37,18 @@ def compress_all(
 def resume(folder: Path, *, progress: Progress = SILENT, restart: bool = False) -> list[Report]:
     """Go on with the run of a folder, by its own recipe; a report for each of its budgets.
 
-    Raises DataError where the data changed since the run began, unless `restart`, and what
+    Raises DataError where data or model changed since the run began, unless `restart`, and what
     `compress_all` raises.
     """
     status = read_status(folder)
     inputs = read_inputs(status.recipe)
     if not restart:
-        status.refuse_changed(facts_of(inputs))
+        status.refuse_changed(facts_of(inputs), weights_of(inputs.model))
     return _run(inputs, progress, restart=restart)
 
 
 def _run(inputs: Inputs, progress: Progress, *, restart: bool) -> list[Report]:
+    check_room(inputs)
     progress.outline(stage_names(inputs.recipe))
     from edgeprune.pipeline import run_pipeline
 

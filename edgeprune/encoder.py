@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers import logging as transformers_logging
@@ -25,6 +25,7 @@ from transformers.activations import ACT2FN
 from edgeprune.errors import ModelError
 from edgeprune.model_folder import check_config, read_config
 from edgeprune.shape import LayerShape, Shape
+from edgeprune.tensors import save_tensors
 
 MASKED = -1e4  # added to attention scores; within bf16's and fp16's range, unlike -inf
 
@@ -412,7 +413,7 @@ def save(classifier: Classifier, folder: Path, *, labels: Sequence[str] = ()) ->
     fields.pop("_name_or_path", None)
     (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True))
     tensors = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(tensors, folder / "model.safetensors")
 
 
 def load(folder: str | Path) -> Classifier:

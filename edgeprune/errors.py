@@ -166,7 +166,7 @@ class Diverged(Missed):
     """Training left the finite numbers.
 
     - rows that are far from what the encoder knows, or broken weights: look at the data; try
-      another `--seed`
+      another `--seed`; the last finite weights lie in the snapshots that the message names
     """
 
     code = "EP230"
@@ -188,8 +188,13 @@ class TargetError(EdgepruneError):
 class ResourceError(EdgepruneError):
     """Disk, memory or permission.
 
-    - no space, a quota, or a read-only folder: make room, or choose another folder
+    - no space, a quota, or a read-only folder: make room, or choose another folder; then
+      `edgeprune resume RUN` goes on where it stopped
+    - too little disk or memory for the whole run, said before it begins: make room, choose another
+      `--out` or TMPDIR, or a smaller encoder
+    - a training that fits into memory in no batch: choose a smaller `--sequence` or encoder
     - a process that the system ended for want of memory: choose a smaller batch or sequence
+    - a disk that answers with an I/O error: look after the disk; what was published is still whole
     """
 
     exit_code = 5

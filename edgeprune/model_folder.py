@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from edgeprune.errors import ModelError, RefusedError
+from edgeprune.hashing import file_digest
 from edgeprune.recipe import DEMO
 from edgeprune.safetensors_file import check_safetensors
 
@@ -35,6 +37,13 @@ def find_model(source: str) -> str:
     if Path(name).exists() or _looks_like_a_path(name):
         check_folder(Path(name))
     return name
+
+
+def weights_of(found: str) -> str:
+    """sha256 of the weights in a model's folder; empty for a name of the hub, which may move on."""
+    files = sorted(Path(found).glob("*.safetensors"))
+    told = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
+    return hashlib.sha256(told.encode()).hexdigest() if files else ""
 
 
 def _looks_like_a_path(name: str) -> bool:

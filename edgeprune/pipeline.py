@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +12,14 @@ from typing import Any, cast
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
-from edgeprune.model_folder import licence_of
+from edgeprune.model_folder import licence_of, weights_of
 from edgeprune.progress import Progress
+from edgeprune.publish import publish_link
 from edgeprune.recipe import Recipe
 from edgeprune.report.bom import bill_of_materials
 from edgeprune.report.card import ModelFacts, device, model_card, versions
 from edgeprune.report.environment import environment
-from edgeprune.report.folder import budget_folder, slug, write_reports
+from edgeprune.report.folder import budget_folder, keep_reports, slug
 from edgeprune.report.report import (
     FORMAT,
     Candidate,
@@ -64,7 +64,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     recipe = inputs.recipe
     with (
         open_run(recipe.out, progress, restart=restart) as opened,
-        recording(opened, recipe, facts_of(inputs)) as run,
+        recording(opened, recipe, facts_of(inputs), weights_of(inputs.model)) as run,
     ):
         materials = prepare(inputs)
         timing = time_targets(run, materials)
@@ -87,8 +87,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
             made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
             reports.append(tell(run, materials, budget, made))
             ship(run, materials, made, reports[-1])
-        write_reports(recipe.out, reports)
-        return reports
+        return keep_reports(recipe.out, reports, progress)
 
 
 def export_student(
@@ -206,8 +205,8 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
             golden=golden,
             documents=documents,
         )
-    _link(made.student.stage.folder, folder / "model")
-    _link(made.dense.stage.folder, run.folder / "dense")
+    publish_link(made.student.stage.folder, folder / "model")
+    publish_link(made.dense.stage.folder, run.folder / "dense")
 
 
 def model_facts(materials: Materials, config: Mapping[str, Any]) -> ModelFacts:
@@ -220,14 +219,6 @@ def model_facts(materials: Materials, config: Mapping[str, Any]) -> ModelFacts:
         labels=materials.task.labels,
         pairs=materials.task.test.pairs is not None,
     )
-
-
-def _link(goal: Path, link: Path) -> None:
-    """A relative link, replaced in one step."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(goal, link.parent), target_is_directory=True)
-    temporary.replace(link)
 
 
 def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
@@ -282,7 +273,7 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
         bundle=str(budget_folder(Path(), str(budget)) / "bundle"),
         run=str(run.folder),
-        notes=(*materials.task.notes, *after.notes),
+        notes=(*materials.task.notes, *made.teacher.notes, *made.student.notes, *after.notes),
     )
 
 

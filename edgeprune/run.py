@@ -1,8 +1,12 @@
 """The run folder: every stage published whole, found again by what it was made from.
 
-RUN/stages/<name>-<key>/ holds a stage's files and its manifest.json. The key is the hash of
-everything the stage was made from, so a second call of the same recipe redoes nothing, and
-another budget redoes only what depends on it.
+RUN/stages/<name>-<key>/     a stage's files and its manifest.json
+RUN/snapshots/<name>-<key>/  how far the trainings of a stage have come that is not finished
+RUN/aside/                   what was found broken: never used, and kept to be looked at
+RUN/.lock                    the process that works here, and the machine's start it belongs to
+
+The key is the hash of everything the stage was made from, so a second call of the same recipe
+redoes nothing, and another budget redoes only what depends on it.
 """
 
 from __future__ import annotations
@@ -17,15 +21,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from edgeprune.errors import InputError, ResourceError
-from edgeprune.hashing import described, file_digest
+from edgeprune.errors import InputError
+from edgeprune.hashing import code_digest
 from edgeprune.progress import Progress
+from edgeprune.publish import Torn, discard, manifest, publishing, remove_parts, set_aside
+from edgeprune.room import no_room
 
 FORMAT = 1  # 1: {"format", "stage", "key", "made_from", "seconds", "files": {name: {size, sha256}}}
-MANIFEST = "manifest.json"
-LOCK = ".lock"
+STAGES, SNAPSHOTS, ASIDE, LOCK = "stages", "snapshots", "aside", ".lock"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+GLANCES, GLANCE_S = 5, 0.05  # a look at the lock, as `held` takes it, is soon over
 
 
 def digest(value: Any) -> str:
@@ -55,30 +62,56 @@ class Run:
     folder: Path
     progress: Progress
     stages: list[Stage] = field(default_factory=list)
+    building: str = ""  # the folder's name of the stage that is being built
+
+    @property
+    def snapshots(self) -> Path:
+        """Where trainings of the stage that is being built keep how far they are."""
+        return self.folder / SNAPSHOTS / self.building
+
+    @property
+    def aside(self) -> Path:
+        return self.folder / ASIDE
 
     def stage(
         self, name: str, made_from: Mapping[str, Any], build: Callable[[Path], None]
     ) -> Stage:
         """The stage's folder: found if it was made from the same before, else built.
 
-        `build` writes into a folder of its own, which is renamed when it is whole.
+        `build` writes into a folder of its own, which gets its name when it is whole.
         """
+        made_from = {"code": code_digest(), **made_from}
         key = digest({"stage": name, "format": FORMAT, "made_from": made_from})
-        folder = self.folder / "stages" / f"{name}-{key[:12]}"
-        manifest = _intact(folder, key)
-        self.progress.stage(name, cached=manifest is not None)
-        if manifest is None:
-            started = time.monotonic()
-            with _publishing(folder) as temporary:
-                build(temporary)
-                seconds = round(time.monotonic() - started, 3)
-                _write_manifest(temporary, name, key, made_from, seconds)
-        else:
-            seconds = float(manifest["seconds"])
-        stage = Stage(name, folder, key, seconds, manifest is not None)
+        folder = self.folder / STAGES / f"{name}-{key[:12]}"
+        said = self._found(folder, key)
+        cached = said is not None
+        self.progress.stage(name, cached=cached)
+        if said is None:
+            said = {"format": FORMAT, "stage": name, "key": key, "made_from": made_from}
+            self._make(folder, said, build)
+        stage = Stage(name, folder, key, float(said["seconds"]), cached)
         self.stages.append(stage)
-        self.progress.done(name, seconds)
+        self.progress.done(name, stage.seconds)
         return stage
+
+    def _found(self, folder: Path, key: str) -> dict[str, Any] | None:
+        """What the manifest of a finished stage says; a broken stage is put aside."""
+        if not folder.exists():
+            return None
+        try:
+            return manifest(folder, format=FORMAT, key=key)
+        except Torn as why:
+            there = set_aside(folder, self.aside)
+            self.progress.note(f"{STAGES}/{folder.name}: {why}; made again, kept as {there}")
+            return None
+
+    def _make(self, folder: Path, facts: dict[str, Any], build: Callable[[Path], None]) -> None:
+        self.building = folder.name
+        started = time.monotonic()
+        with publishing(folder, facts) as part:
+            build(part)
+            facts["seconds"] = round(time.monotonic() - started, 3)
+        shutil.rmtree(self.snapshots, ignore_errors=True)  # what they led to is kept now
 
 
 @contextlib.contextmanager
@@ -90,48 +123,75 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
     """
     check_run_folder(folder)
     try:
-        (folder / "stages").mkdir(parents=True, exist_ok=True)
+        (folder / STAGES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
-    with locked(folder):
-        try:
-            # All stages on restart, and else what a killed process left half-built.
-            for old in (folder / "stages").glob("*" if restart else ".*"):
-                shutil.rmtree(old)
-            yield Run(folder, progress)
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            raise ResourceError(
-                f"run folder {folder}{where}", why=error.strerror or str(error)
-            ) from error
+        raise no_room(f"run folder {folder}", error, folder) from None
+    with locked(folder) as stale:
+        if stale:
+            progress.note(f"run folder {folder}: {stale} went without a word; taken over")
+        for place in (folder, folder / STAGES, *folder.glob("budgets/*")):
+            remove_parts(place)
+        for old in [*folder.glob(f"{STAGES}/*"), *folder.glob(f"{SNAPSHOTS}/*")] * restart:
+            discard(old)
+        yield Run(folder, progress)
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a run folder for this process alone. Raises InputError, ResourceError as `open_run`."""
+def locked(folder: Path) -> Iterator[str]:
+    """Keep a run folder for this process alone; tells whose lock was left behind, if any was.
+
+    Raises InputError where another process has it. What the system will not write meanwhile is a
+    ResourceError.
+    """
     try:
-        lock = (folder / LOCK).open("a+")
+        with (folder / LOCK).open("a+") as lock:
+            _take(lock, folder)
+            stale = _holder(lock)
+            _sign(lock, f"{os.getpid()} {_boot()}")
+            try:
+                yield stale
+            finally:
+                # Only of a process that was killed does the name stay.
+                with contextlib.suppress(OSError):
+                    _sign(lock, "")
     except OSError as error:
-        raise _unwritable(folder, error) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            raise InputError(
-                f"run folder {folder}",
-                why=f"in use by process {holder}",
-                remedy="wait for it, or give another --out",
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+        raise no_room(f"run folder {folder}", error, folder) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> ResourceError:
-    return ResourceError(f"run folder {folder}", why=error.strerror or "cannot write")
+def _take(lock: TextIO, folder: Path) -> None:
+    """Raises InputError where another process has it for longer than a glance."""
+    for _ in range(GLANCES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(GLANCE_S)
+    raise InputError(
+        f"run folder {folder}",
+        why=f"in use by {_holder(lock) or 'another process'}",
+        remedy="wait for it, or give another --out",
+    )
+
+
+def _holder(lock: TextIO) -> str:
+    """The process that signed the lock; empty if none did, or if it took its name away."""
+    lock.seek(0)
+    pid, _, boot = lock.read().strip().partition(" ")
+    # The numbers of processes are given anew when the machine is started.
+    before = "" if boot == _boot() else " of before the machine was started"
+    return f"process {pid}{before}" if pid else ""
+
+
+def _sign(lock: TextIO, text: str) -> None:
+    lock.truncate(0)
+    lock.write(text)
+    lock.flush()
+
+
+def _boot() -> str:
+    """Which start of the machine this is."""
+    try:
+        return BOOT_ID.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "unknown"
 
 
 def held(folder: Path) -> bool:
@@ -155,66 +215,6 @@ def check_run_folder(folder: Path) -> None:
             why="not empty, and not a run folder",
             remedy="give a new folder",
         )
-
-
-@contextlib.contextmanager
-def _publishing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside the goal, synced and renamed to it if nothing goes wrong."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for path in sorted(temporary.rglob("*")):
-            _sync(path)
-        if folder.exists():  # a broken one, never used
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_manifest(
-    folder: Path, name: str, key: str, made_from: Mapping[str, Any], seconds: float
-) -> None:
-    files = {
-        str(path.relative_to(folder)): described(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {
-        "format": FORMAT,
-        "stage": name,
-        "key": key,
-        "made_from": made_from,
-        "seconds": seconds,
-        "files": files,
-    }
-    # Written last: its existence means that the stage was completed.
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, default=str), encoding="utf-8")
-
-
-def _intact(folder: Path, key: str) -> dict[str, Any] | None:
-    """The manifest of a stage whose files are all there, to the byte; else None."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        whole = manifest["format"] == FORMAT and manifest["key"] == key
-        for name, said in manifest["files"].items():
-            path = folder / name
-            whole = whole and path.stat().st_size == said["size"]
-            whole = whole and file_digest(path) == said["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return manifest if whole else None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.errors import InputError, ResourceError
+from edgeprune.publish import discard
 from edgeprune.report.folder import BUDGETS, read_reports, slug
 from edgeprune.report.markdown import answer
-from edgeprune.run import LOCK, locked
+from edgeprune.run import ASIDE, LOCK, SNAPSHOTS, STAGES, locked
 from edgeprune.status import FILE, Status, read_status, seconds_since
 
 MARKS = {FILE, LOCK, "report.json"}  # one of them lies beside `stages` in a run folder
@@ -39,7 +39,7 @@ def list_runs(below: Path) -> list[RunFolder]:
 
 def _run_folders(below: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(below):
-        if "stages" in names and MARKS & {*files}:
+        if STAGES in names and MARKS & {*files}:
             names.clear()
             yield Path(folder)
         names[:] = [name for name in names if not name.startswith(".")]
@@ -70,7 +70,7 @@ class Rubbish:
 def clean(folder: Path, *, keep_bundles: bool = False, dry_run: bool = False) -> list[Rubbish]:
     """Remove what no report of the run's recipe rests on; what that was, and its size on disk.
 
-    That is stages of other recipes and half-built ones, and the budgets of other recipes with
+    That is stages of other recipes, half-built and broken ones, and other recipes' budgets with
     their bundles; `keep_bundles` leaves the latter. Raises InputError unless the run is finished:
     of another one it is not known which stages it would still find.
     """
@@ -97,12 +97,13 @@ def _finished(folder: Path) -> Status:
 
 
 def _rubbish(status: Status, *, keep_bundles: bool) -> list[Rubbish]:
-    stages, budgets = status.folder / "stages", status.folder / BUDGETS
+    stages, budgets = status.folder / STAGES, status.folder / BUDGETS
     asked = {slug(str(budget)) for budget in status.recipe.budgets}
     others = [path for path in _inside(budgets) if path.name not in asked]
     if keep_bundles:  # but not the links to stages that go
         others = [link for path in others if (link := path / "model").is_symlink()]
     others += [path for path in _inside(stages) if path.name not in status.used]
+    others += [*_inside(status.folder / SNAPSHOTS), *_inside(status.folder / ASIDE)]
     return [Rubbish(path, disk_mb(path)) for path in others]
 
 
@@ -113,7 +114,7 @@ def _inside(folder: Path) -> list[Path]:
 def _remove(path: Path) -> None:
     try:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            discard(path)
         else:
             path.unlink()
     except OSError as error:

@@ -8,6 +8,7 @@ state                  as the run last said: running, finished, failed or interr
 error                  one line, of a run that failed
 pid, started, updated  its process, its first and its last word
 recipe                 what is asked, complete, with absolute paths
+weights                sha256 of the model's; empty for one of the hub
 data                   by "task" and "auxiliary": names, numbers of rows, and a digest of them
 stages                 the rows of `course.StageRow`, in order
 used                   the folders below stages/ that this call made or found so far
@@ -29,6 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from edgeprune.course import Course, Note, StageRow
 from edgeprune.errors import DataError, InputError
+from edgeprune.publish import publish
 from edgeprune.recipe import Recipe
 from edgeprune.run import Run, held
 from edgeprune.stages import stage_names
@@ -91,6 +93,7 @@ class Status(BaseModel):
     started: AwareDatetime
     updated: AwareDatetime
     recipe: Recipe
+    weights: str = ""
     data: dict[str, Facts]
     stages: tuple[StageRow, ...]
     used: tuple[str, ...]
@@ -123,18 +126,20 @@ class Status(BaseModel):
         now = self.model_copy(update={"stages": self.rows})
         return now.model_dump(mode="json", by_alias=True)
 
-    def refuse_changed(self, data: Mapping[str, Facts]) -> None:
-        """Raises DataError, with what differs, unless the data are those of the run's beginning."""
+    def refuse_changed(self, data: Mapping[str, Facts], weights: str) -> None:
+        """Raises DataError, with what differs, unless all is as it was when the run began."""
         changes = [
             f"{key} {self.data[key].name}: {', '.join(self.data[key].changes(data[key]))}"
             for key in self.data.keys() & data.keys()
             if self.data[key] != data[key]
         ]
+        if self.weights and self.weights != weights:
+            changes.append(f"model {self.recipe.model}: other weights")
         if changes:
             raise DataError(
                 f"run {self.folder}",
                 why=f"its data changed since it began ({'; '.join(sorted(changes))})",
-                remedy="--restart redoes all of it with the data of now",
+                remedy="--restart redoes all of it with what is there now",
             )
 
 
@@ -191,9 +196,11 @@ def _read(folder: Path) -> Status:
 
 
 @contextlib.contextmanager
-def recording(run: Run, recipe: Recipe, data: Mapping[str, Facts]) -> Iterator[Run]:
+def recording(
+    run: Run, recipe: Recipe, data: Mapping[str, Facts], weights: str = ""
+) -> Iterator[Run]:
     """The same run, whose progress is also kept in its folder, and its end with the reason."""
-    recorder = _Recorder(run, recipe, data)
+    recorder = _Recorder(run, recipe, data, weights)
     recorder.write("running")  # a folder that cannot be written is found out here
     try:
         yield replace(run, progress=recorder)
@@ -209,10 +216,10 @@ def recording(run: Run, recipe: Recipe, data: Mapping[str, Facts]) -> Iterator[R
 class _Recorder:
     """Passes on what a run tells, and keeps it."""
 
-    def __init__(self, run: Run, recipe: Recipe, data: Mapping[str, Facts]) -> None:
+    def __init__(self, run: Run, recipe: Recipe, data: Mapping[str, Facts], weights: str) -> None:
         self._told = run.progress
         self._run = run
-        self._recipe, self._data = recipe.from_anywhere(), dict(data)
+        self._recipe, self._data, self._weights = recipe.from_anywhere(), dict(data), weights
         self._started = datetime.now(UTC)
         self._next_s = 0.0
         self._course = Course()
@@ -265,21 +272,12 @@ class _Recorder:
             started=self._started,
             updated=datetime.now(UTC),
             recipe=self._recipe,
+            weights=self._weights,
             data=self._data,
             stages=self._course.rows,
             used=tuple(stage.folder.name for stage in self._run.stages),
             notes=tuple(self._course.notes),
         )
-        _replace(self._run.folder / FILE, status.model_dump_json(by_alias=True, indent=1))
+        publish(self._run.folder / FILE, status.model_dump_json(by_alias=True, indent=1))
         now_s = time.monotonic()
         self._next_s = now_s + max(BETWEEN_WRITES_S, (now_s - began_s) / WRITING_SHARE)
-
-
-def _replace(path: Path, text: str) -> None:
-    # One process writes it, under the run's lock; so a killed one's leftover is overwritten.
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -62,7 +62,12 @@ def server_missing() -> Callable[[str], NoReturn]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a random BERT of two layers, as Hugging Face saves it; copy it to change it.
+    """The folder of `save_tiny_model`; copy it to change it."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """A random BERT of two layers, as Hugging Face saves it.
 
     Its words are p0 to p19, q0 to q19 and r0 to r19; those of one letter look alike to it.
     """
@@ -91,12 +96,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = BertModel(config, add_pooling_layer=False)
         letters = torch.randn(3, config.hidden_size).repeat_interleave(20, 0)
         model.embeddings.word_embeddings.weight.data[len(SPECIAL) :] += 0.04 * letters
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, **{f"{name}_token": word for name, word in names.items()}
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shim(
+    tmp_path_factory: pytest.TempPathFactory, server_missing: Callable[[str], NoReturn]
+) -> Path:
+    """A disk that fails when it is told to, for processes that preload it."""
+    from faults import build_shim
+
+    built = build_shim(tmp_path_factory.mktemp("shim"))
+    if isinstance(built, str):
+        server_missing(built)
+    return built
 
 
 @pytest.fixture

@@ -47,6 +47,15 @@ def below(ancestor: int, name: str) -> set[int]:
     return {pid for pid, row in rows.items() if row.name == name and descends(pid)}
 
 
+def children(ancestor: int) -> set[int]:
+    """The processes that descend from another."""
+    rows = processes()
+    found = {ancestor}
+    while more := {row.pid for row in rows.values() if row.parent in found} - found:
+        found |= more
+    return found - {ancestor}
+
+
 def running(text: str) -> list[Process]:
     """Those with a text in their command line."""
     return [row for row in processes().values() if any(text in word for word in row.words)]

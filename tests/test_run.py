@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -13,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from edgeprune import run as run_module
 from edgeprune.errors import DataError, InputError, ResourceError
+from edgeprune.hashing import code_digest
 from edgeprune.progress import SILENT, Silent
-from edgeprune.run import MANIFEST, Stage, digest, open_run
+from edgeprune.publish import MANIFEST
+from edgeprune.run import BOOT_ID, Stage, digest, held, open_run
 
 Build = Callable[[Path], None]
 FROM: dict[str, Any] = {"seed": 0, "parts": [1, 2], "nested": {"a": 1.5}}
@@ -52,7 +56,7 @@ def test_a_stage_is_made_in_its_own_folder(tmp_path: Path, work: Work) -> None:
     assert stage.read("answer.json") == {"done": 1}
     manifest = json.loads((stage.folder / MANIFEST).read_text())
     assert set(manifest["files"]) == {"answer.json", "inner/weights.bin"}
-    assert manifest["made_from"] == FROM
+    assert manifest["made_from"] == {"code": code_digest(), **FROM}
 
 
 def test_a_second_call_redoes_nothing(tmp_path: Path, work: Work) -> None:
@@ -278,3 +282,123 @@ def test_a_disk_that_says_no_is_told_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"model\.onnx.*No space left on device"):
         run_once(tmp_path, full)
     assert list((tmp_path / "stages").iterdir()) == []
+
+
+# --- what another process left ------------------------------------------------------------------
+
+
+class Notes(Silent):
+    """Keeps every note."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_broken_stage_is_put_aside_with_a_line_that_says_why(tmp_path: Path, work: Work) -> None:
+    stage, notes = run_once(tmp_path, work), Notes()
+    corrupt(stage.folder / "inner" / "weights.bin")
+    with open_run(tmp_path, notes) as run:
+        assert not run.stage("teach", FROM, work).cached
+    (aside,) = (tmp_path / "aside").iterdir()
+    assert (aside / "inner" / "weights.bin").read_bytes()[:4] == b"\x00\x01\x02\x04"
+    assert (aside / "answer.json").read_text() == '{"done": 1}'
+    assert notes.told == [
+        f"stages/{stage.folder.name}: inner/weights.bin is not as it was written; made again, "
+        f"kept as {aside}"
+    ]
+
+
+def test_a_stage_that_is_whole_says_nothing(tmp_path: Path, work: Work) -> None:
+    run_once(tmp_path, work)
+    notes = Notes()
+    with open_run(tmp_path, notes) as run:
+        run.stage("teach", FROM, work)
+    assert notes.told == []
+    assert not (tmp_path / "aside").exists()
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_with_a_notice(tmp_path: Path) -> None:
+    with holding(tmp_path) as child:
+        child.send_signal(signal.SIGKILL)
+    notes = Notes()
+    with open_run(tmp_path, notes):
+        pass
+    with open_run(tmp_path, notes):  # it was left in order this time
+        pass
+    assert notes.told == [
+        f"run folder {tmp_path}: process {child.pid} went without a word; taken over"
+    ]
+
+
+def test_a_lock_of_before_the_machine_was_started_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / ".lock").write_text("4711 another-start")
+    notes = Notes()
+    with open_run(tmp_path, notes):
+        held_by = (tmp_path / ".lock").read_text()
+    assert "process 4711 of before the machine was started went without a word" in notes.told[0]
+    assert held_by == f"{os.getpid()} {BOOT_ID.read_text().strip()}"
+    assert (tmp_path / ".lock").read_text() == ""
+
+
+def test_a_machine_that_does_not_tell_its_start_has_locks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "BOOT_ID", tmp_path / "nowhere")
+    with open_run(tmp_path / "run", SILENT):
+        assert (tmp_path / "run" / ".lock").read_text() == f"{os.getpid()} unknown"
+        with pytest.raises(InputError, match=f"in use by process {os.getpid()} — wait"):
+            run_once(tmp_path / "run", Work())
+
+
+def test_a_lock_that_nobody_signed_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert held(tmp_path)
+        with pytest.raises(InputError, match="in use by another process"):
+            run_once(tmp_path, Work())
+    assert not held(tmp_path)
+
+
+def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(ResourceError, match=r"\.lock.*Is a directory"):
+        run_once(tmp_path, Work())
+
+
+def test_a_folder_that_nobody_ran_in_is_not_held(tmp_path: Path) -> None:
+    assert not held(tmp_path)
+
+
+def test_what_was_left_half_written_goes_and_snapshots_stay(tmp_path: Path) -> None:
+    for place in ("", "stages", "budgets/50pct"):
+        (tmp_path / place / ".x.0123.part").mkdir(parents=True)
+    (tmp_path / "snapshots" / "teach-0" / "alone-16").mkdir(parents=True)
+    with open_run(tmp_path, SILENT) as run:
+        assert run.aside == tmp_path / "aside"
+    assert list(tmp_path.rglob("*.part")) == []
+    assert (tmp_path / "snapshots" / "teach-0" / "alone-16").is_dir()
+    with open_run(tmp_path, SILENT, restart=True):
+        assert [*(tmp_path / "snapshots").iterdir()] == []
+
+
+def test_snapshots_are_those_of_the_stage_that_is_built_and_go_when_it_is_there(
+    tmp_path: Path, work: Work
+) -> None:
+    with open_run(tmp_path, SILENT) as run:
+
+        def build(folder: Path) -> None:
+            work(folder)
+            run.snapshots.mkdir(parents=True)
+            assert run.snapshots.parent == tmp_path / "snapshots"
+            seen.append(run.snapshots.name)
+
+        seen: list[str] = []
+        stage = run.stage("teach", FROM, build)
+        assert seen == [stage.folder.name]
+        assert not run.snapshots.exists()

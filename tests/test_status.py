@@ -206,20 +206,22 @@ def test_the_recipe_is_kept_whole_and_holds_in_any_working_folder(
 
 
 def test_a_status_that_cannot_be_kept_does_not_end_the_run(tmp_path: Path) -> None:
-    (tmp_path / "stages").mkdir()
+    status = tmp_path / "status.json"
 
     def work(run: Run) -> None:
-        (tmp_path / ".status.json.new").mkdir()
+        status.unlink()
+        status.mkdir()
         assert run.stage("table", {}, build).folder.is_dir()
 
-    status = recorded(tmp_path, work)
-    assert status.state == "stopped"  # its last word could not be written either
+    with pytest.raises(InputError, match=r"status\.json"):  # its last word is not there either
+        recorded(tmp_path, work)
+    assert status.is_dir()
 
 
 def test_a_run_whose_status_cannot_be_written_does_not_begin(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
-    (tmp_path / ".status.json.new").mkdir()
-    with pytest.raises(ResourceError, match=r"\.status\.json"):
+    (tmp_path / "status.json").mkdir()
+    with pytest.raises(ResourceError, match=r"status\.json"):
         recorded(tmp_path, lambda run: pytest.fail("began"))
 
 
@@ -410,8 +412,8 @@ def test_data_that_changed_are_refused_with_what_differs(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     status = recorded(tmp_path, write_nothing)
-    status.refuse_changed(DATA)
+    status.refuse_changed(DATA, "")
     facts = Facts(**(vars(DATA["task"]) | changes))
     with pytest.raises(DataError, match=says) as caught:
-        status.refuse_changed({"task": facts})
+        status.refuse_changed({"task": facts}, "")
     assert "--restart" in caught.value.remedy

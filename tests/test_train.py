@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ from hypothesis import strategies as st
 from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
-from edgeprune.errors import Diverged
+from edgeprune.errors import Diverged, ResourceError
+from edgeprune.learn import snapshots
 from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
+from edgeprune.learn.memory import within_memory
+from edgeprune.learn.snapshots import STATE, TENSORS, Snapshot, Snapshots
 from edgeprune.learn.train import (
     TEMPERATURE,
     Judge,
@@ -31,7 +36,7 @@ from edgeprune.learn.train import (
     recover,
     teach,
 )
-from edgeprune.progress import SILENT, Silent
+from edgeprune.progress import SILENT, Progress, Silent
 from edgeprune.prune.importance import Curves, collect_moments, error_curves
 from edgeprune.prune.surgery import operate
 from edgeprune.shape import LayerShape, Shape
@@ -490,3 +495,214 @@ def test_scores_are_recovered_too(prune: Pruned) -> None:
     judge = judge_by_loss(train)
     found = recover(student, teacher, train, None, "none", SHORT, judge, SILENT)
     assert gap(found.model, teacher, held_out) < 0.3 * gap(student, teacher, held_out)
+
+
+# --- stopped, and gone on with ------------------------------------------------------------------
+
+STEPS = 30
+AUXILIARY = classes(60, "auxiliary", kinds=3)
+Train = Callable[[Progress, Snapshots | None], Taught]
+
+
+def teaching(train: Sample) -> Train:
+    def run(progress: Progress, snapshots: Snapshots | None) -> Taught:
+        schedule = replace(SHORT, steps=STEPS)
+        widths, judge = {"target": 2, "auxiliary": 3}, judge_by_loss(train)
+        return teach(
+            encoder(), train, AUXILIARY, widths, "joint", schedule, judge, progress, snapshots
+        )
+
+    return run
+
+
+@pytest.fixture
+def training(request: pytest.FixtureRequest, teacher: Classifier, prune: Pruned) -> Train:
+    if request.param != "recovery":
+        return teaching(classes({"few rows": 60, "many rows": 1_200}[request.param]))
+
+    def run(progress: Progress, snapshots: Snapshots | None) -> Taught:
+        train, schedule = classes(60), replace(SHORT, steps=STEPS)
+        judge = judge_by_loss(train)
+        return recover(
+            prune(THIN), teacher, train, AUXILIARY, "joint", schedule, judge, progress, snapshots
+        )
+
+    return run
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Whoever was started in the background of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Interrupting(Silent):
+    """Sends this process a signal after some steps, as a terminal would."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps, self.seen = steps, 0
+        self.notes: list[str] = []
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        self.seen = done
+        if done in self.steps:
+            signal.raise_signal(signal.SIGINT)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def kept(folder: Path, progress: Progress = SILENT) -> Snapshots:
+    return Snapshots(folder / "alone-16", folder / "aside", progress)
+
+
+def same(ours: Taught, theirs: Taught) -> bool:
+    """To the last bit, and in all that was told."""
+    told = [(one.score, one.loss, one.history.to_dict()) for one in (ours, theirs)]
+    pairs = zip(ours.model.state_dict().items(), theirs.model.state_dict().items(), strict=True)
+    return told[0] == told[1] and all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("training", ["few rows", "many rows", "recovery"], indirect=True)
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(
+    training: Train, tmp_path: Path
+) -> None:
+    unbroken = training(SILENT, None)
+    for cut in (1, 2, 14, 15, 16, 27, 29):
+        progress = Interrupting(cut)
+        with pytest.raises(KeyboardInterrupt):
+            training(progress, kept(tmp_path / str(cut)))
+        assert progress.seen == cut  # the step was finished, and no other begun
+        torch.rand(3)  # another process would not have drawn the same
+        again = Interrupting()
+        assert same(training(again, kept(tmp_path / str(cut), again)), unbroken)
+        assert again.notes == [f"goes on after step {cut} of {STEPS}"]
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("training", ["few rows"], indirect=True)
+def test_a_training_may_be_stopped_again_and_again(training: Train, tmp_path: Path) -> None:
+    for cut in (5, 6, 20):
+        with pytest.raises(KeyboardInterrupt):
+            training(Interrupting(cut), kept(tmp_path))
+    assert [path.name for path in kept(tmp_path)._folders()] == ["6", "20"]  # the last two
+    assert same(training(SILENT, kept(tmp_path)), training(SILENT, None))
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("training", ["few rows"], indirect=True)
+@pytest.mark.parametrize("spoiled", [TENSORS, STATE])
+def test_a_damaged_snapshot_gives_way_to_the_one_before(
+    training: Train, tmp_path: Path, spoiled: str
+) -> None:
+    for cut in (5, 20):
+        with pytest.raises(KeyboardInterrupt):
+            training(Interrupting(cut), kept(tmp_path))
+    file = tmp_path / "alone-16" / "20" / spoiled
+    bytes_ = bytearray(file.read_bytes())
+    bytes_[len(bytes_) // 2] ^= 1
+    file.write_bytes(bytes_)
+    progress = Interrupting()
+    assert same(training(progress, kept(tmp_path, progress)), training(SILENT, None))
+    assert "step 20" in progress.notes[0]
+    assert spoiled in progress.notes[0]
+    assert progress.notes[1] == f"goes on after step 5 of {STEPS}"
+    (aside,) = (tmp_path / "aside").iterdir()
+    assert (aside / spoiled).read_bytes() == bytes_
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("training", ["few rows"], indirect=True)
+def test_a_second_signal_does_not_wait_for_the_step(training: Train, tmp_path: Path) -> None:
+    class Twice(Interrupting):
+        def step(self, done: int, total: int, note: str = "") -> None:
+            super().step(done, total, note)
+            super().step(done, total, note)
+
+    with pytest.raises(KeyboardInterrupt):
+        training(Twice(7), kept(tmp_path))
+    assert not (tmp_path / "alone-16").exists()
+    assert same(training(SILENT, kept(tmp_path)), training(SILENT, None))
+
+
+@pytest.mark.parametrize("training", ["few rows"], indirect=True)
+def test_snapshots_are_kept_by_time(
+    training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "EVERY_S", 0.0)
+    unbroken = training(SILENT, kept(tmp_path))
+    assert [path.name for path in kept(tmp_path)._folders()] == [str(STEPS - 1), str(STEPS)]
+    assert same(training(SILENT, kept(tmp_path)), unbroken)  # of the last one nothing is left to do
+
+
+def test_the_last_finite_weights_are_kept_when_a_training_diverges(tmp_path: Path) -> None:
+    train, schedule = scores(60), replace(SHORT, steps=STEPS)
+
+    class Spoiling(Silent):
+        def step(self, done: int, total: int, note: str = "") -> None:
+            if done == 9:
+                train.targets[:] = float("nan")
+
+    with pytest.raises(Diverged, match="last finite one in") as caught:
+        teach(
+            *(encoder(), train, None, {"target": 1}, "none", schedule, judge_by_loss(scores(60))),
+            *(Spoiling(), kept(tmp_path)),
+        )
+    assert caught.value.exit_code == 1
+    snapshot = kept(tmp_path).latest()
+    assert snapshot is not None
+    assert (snapshot.step, snapshot.finite) == (9, True)
+    assert len(snapshot.state["told"]) == 9
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    bad = Snapshot(3, {"model/a": torch.tensor([1.0, float("inf")])}, {})
+    assert not kept(tmp_path).keep(bad)
+    assert kept(tmp_path).latest() is None
+
+
+# --- little memory ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+     torch.OutOfMemoryError("CUDA out of memory")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_a_batch_that_does_not_fit_is_halved(error: Exception) -> None:
+    asked: list[int] = []
+
+    def train(schedule: Schedule) -> Taught:
+        asked.append(schedule.batch)
+        if schedule.batch > 4:
+            raise error
+        return Taught(Classifier(encoder(), {"target": 2}), 0.5, 1.0)
+
+    _, notes = within_memory(train, SHORT, SILENT)
+    assert asked == [16, 8, 4]
+    assert [note.rsplit(" ", 1)[1] for note in notes] == ["8", "4"]
+
+
+def test_a_batch_is_halved_three_times_at_most() -> None:
+    asked: list[int] = []
+
+    def train(schedule: Schedule) -> Taught:
+        asked.append(schedule.batch)
+        raise MemoryError
+
+    with pytest.raises(ResourceError, match="2 rows a step") as caught:
+        within_memory(train, SHORT, SILENT)
+    assert asked == [16, 8, 4, 2]
+    assert caught.value.exit_code == 5
+
+
+def test_another_error_is_not_taken_for_want_of_memory() -> None:
+    def train(schedule: Schedule) -> Taught:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        within_memory(train, SHORT, SILENT)

@@ -20,7 +20,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Diverged
+from edgeprune.interruption import at_a_good_moment
 from edgeprune.learn.coupling import auxiliary_weight
+from edgeprune.learn.snapshots import Snapshot, Snapshots
 from edgeprune.progress import Progress
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, endless, in_order
@@ -182,16 +184,18 @@ def teach(
     schedule: Schedule,
     judge: Judge,
     progress: Progress,
+    snapshots: Snapshots | None = None,
 ) -> Taught:
     """Fine-tune a copy of the encoder on the target task, coupled with the auxiliary task.
 
-    `outputs` gives the width of each head. Raises Diverged.
+    `outputs` gives the width of each head. Goes on from the last of the `snapshots`. Raises
+    Diverged.
     """
     torch.manual_seed(schedule.seed)
     model = Classifier(copy.deepcopy(encoder), outputs).to(accelerator().device)
     _start_at_the_mean(model, target)
     model.set_dropout(DROPOUT)
-    draws = {s.head: _draw(s, schedule, model.encoder) for s in (target, auxiliary) if s}
+    draws = {s.head: _Draws(s, schedule, model.encoder) for s in (target, auxiliary) if s}
 
     def loss(share: float) -> Parts:
         weight = auxiliary_weight(how, share) if auxiliary else 0.0
@@ -203,7 +207,8 @@ def teach(
                 parts[sample.head] = part, gold_loss(logits, targets, sample.regression)
         return parts
 
-    return _fit(model, loss, schedule, judge, progress, averaged=len(target) < AVERAGED_BELOW)
+    averaged = len(target) < AVERAGED_BELOW
+    return _fit(_Training(model, draws, schedule, averaged), loss, judge, progress, snapshots)
 
 
 def recover(
@@ -215,8 +220,11 @@ def recover(
     schedule: Schedule,
     judge: Judge,
     progress: Progress,
+    snapshots: Snapshots | None = None,
 ) -> Taught:
-    """Train a pruned copy back towards its teacher, by distillation on both tasks. Raises Diverged.
+    """Train a pruned copy back towards its teacher, by distillation on both tasks.
+
+    Goes on from the last of the `snapshots`. Raises Diverged.
 
     L = (1 - a) [0.3 CE + 0.7 KL + mu align] + a KL_auxiliary + w_u [KL + mu align] on the
     auxiliary text, where `align` is the mean over layers of MSE(h, h_teacher) / var(h_teacher).
@@ -227,9 +235,9 @@ def recover(
     model.set_dropout(0.0)
     teacher = teacher.to(device).eval()
     alive = [bool(layer.heads or layer.ffn) for layer in model.encoder.shape.layers]
-    draws = {s.head: _draw(s, schedule, model.encoder) for s in (target, auxiliary) if s}
-
     lessons = _Lessons(teacher, target)
+    draws = {s.head: _Draws(s, schedule, model.encoder) for s in (target, auxiliary) if s}
+    draws[target.head].passed = lessons.pass_by
 
     def imitate(sample: Sample, weight: float) -> Tensor:
         rows, inputs, targets = next(draws[sample.head])
@@ -259,14 +267,34 @@ def recover(
             parts[auxiliary.head] = 1.0, imitate(auxiliary, weight)
         return parts
 
-    return _fit(model, loss, schedule, judge, progress, averaged=len(target) < AVERAGED_BELOW)
+    averaged = len(target) < AVERAGED_BELOW
+    return _fit(_Training(model, draws, schedule, averaged), loss, judge, progress, snapshots)
 
 
-def _draw(
-    sample: Sample, schedule: Schedule, encoder: Encoder
-) -> Iterator[tuple[NDArray[np.int64], dict[str, Tensor], Tensor]]:
-    for rows in endless(sample.tokens, schedule.batch_of(sample), schedule.seed):
-        yield rows, inputs_of(sample.tokens, rows, encoder), sample.targets[rows]
+class _Draws:
+    """A sample's batches without end, and how many were drawn: enough to come to the same place."""
+
+    def __init__(self, sample: Sample, schedule: Schedule, encoder: Encoder) -> None:
+        self._sample, self._encoder = sample, encoder
+        self._rows = endless(sample.tokens, schedule.batch_of(sample), schedule.seed)
+        self.drawn = 0
+        self.passed: Callable[[NDArray[np.int64], Mapping[str, Tensor]], object] | None = None
+
+    def __next__(self) -> tuple[NDArray[np.int64], dict[str, Tensor], Tensor]:
+        rows = next(self._rows)
+        self.drawn += 1
+        return rows, self._inputs(rows), self._sample.targets[rows]
+
+    def go_to(self, drawn: int) -> None:
+        """Past so many batches in all, of which `passed` hears."""
+        while self.drawn < drawn:
+            rows = next(self._rows)
+            self.drawn += 1
+            if self.passed is not None:
+                self.passed(rows, self._inputs(rows))
+
+    def _inputs(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        return inputs_of(self._sample.tokens, rows, self._encoder)
 
 
 class _Lessons:
@@ -301,6 +329,11 @@ class _Lessons:
         padded = [F.pad(states.float(), (0, 0, 0, tokens - states.shape[1])) for _, states in known]
         return torch.stack([logits for logits, _ in known]), list(torch.stack(padded).unbind(1))
 
+    def pass_by(self, rows: NDArray[np.int64], inputs: Mapping[str, Tensor]) -> None:
+        """Remember what it would have said: its last digits depend on who shares the batch."""
+        if self._remember:
+            self.of(rows, inputs)
+
 
 def _start_at_the_mean(model: Classifier, target: Sample) -> None:
     """A regression head that starts at the mean score spares the first hundred steps."""
@@ -325,67 +358,207 @@ def _distance(
     return torch.stack([F.mse_loss(own, theirs) / theirs.var() for own, theirs in pairs]).mean()
 
 
-def _fit(
-    model: Classifier,
-    loss: Callable[[float], Parts],
-    schedule: Schedule,
-    judge: Judge,
-    progress: Progress,
-    *,
-    averaged: bool,
-) -> Taught:
-    """Minimise the parts of `loss(share of steps done)`; the best checkpoint by validation."""
-    for parameter in model.encoder.embeddings.parameters():
-        parameter.requires_grad_(False)  # half the weights, and few rows to move them by
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.encoder.parameters() if p.requires_grad]},
-        {"params": list(model.heads.parameters()), "lr": schedule.head_learning_rate},
-    ]
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=schedule.learning_rate,
-        weight_decay=WEIGHT_DECAY,
-        fused=True,
-    )
-    pace = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step / schedule.steps))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99)) if averaged else None
-    checkpoints = _checkpoints(schedule)
-    best: Taught | None = None
-    told: list[Mapping[str, float]] = []
-    checks: list[Checkpoint] = []
-    for step in range(schedule.steps):
-        model.train()
+class _Training:
+    """A model in training: all that the next step depends on, and what it told so far."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        draws: Mapping[str, _Draws],
+        schedule: Schedule,
+        averaged: bool,
+    ) -> None:
+        for parameter in model.encoder.embeddings.parameters():
+            parameter.requires_grad_(False)  # half the weights, and few rows to move them by
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in model.encoder.parameters() if p.requires_grad]},
+            {"params": list(model.heads.parameters()), "lr": schedule.head_learning_rate},
+        ]
+        self.model, self.draws, self.schedule = model, draws, schedule
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=schedule.learning_rate,
+            weight_decay=WEIGHT_DECAY,
+            fused=True,
+        )
+        self.pace = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _pace(step / schedule.steps)
+        )
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99)) if averaged else None
+        )
+        self.best: Taught | None = None
+        self.told: list[Mapping[str, float]] = []
+        self.checks: list[Checkpoint] = []
+        self.step = 0
+        self.place = self._place()
+
+    @property
+    def candidate(self) -> Classifier:
+        """What would be kept if it ended here."""
+        return self.model if self.average is None else cast(Classifier, self.average.module)
+
+    def learn(self, loss: Callable[[float], Parts]) -> float:
+        """One step; what the loss was. Raises Diverged, and is then where it was before."""
+        self.model.train()
         with accelerator().autocast():
-            parts = loss(step / schedule.steps)
+            parts = loss(self.step / self.schedule.steps)
             nothing = torch.zeros((), device=accelerator().device)
             value = sum((weight * part for weight, part in parts.values()), start=nothing)
         found = float(value.detach())
         if not math.isfinite(found):
             raise Diverged(
-                f"training at step {step}",
+                f"training at step {self.step}",
                 why=f"the loss is {found}",
                 remedy="check the labels, or try another seed",
             )
-        told.append({head: _short(float(part.detach())) for head, (_, part) in parts.items()})
+        self.told.append({head: _short(float(part.detach())) for head, (_, part) in parts.items()})
         accelerator().backward(value)
-        accelerator().clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        optimizer.step()
-        pace.step()
-        optimizer.zero_grad()
-        if average is not None:
-            average.update_parameters(model)
-        if step + 1 in checkpoints:
-            candidate = cast(Classifier, average.module) if average is not None else model
-            score, validation_loss = judge(candidate)
-            checks.append(Checkpoint(step + 1, score, validation_loss))
-            judged = Taught(candidate, score, validation_loss)
-            if best is None or judged.beats(best):
-                best = replace(judged, model=copy.deepcopy(candidate))
-        progress.step(step + 1, schedule.steps, f"loss {found:.3f}")
+        accelerator().clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        self.optimizer.step()
+        self.pace.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.step += 1
+        return found
+
+    def check(self, judge: Judge) -> None:
+        """What validation says now."""
+        score, loss = judge(self.candidate)
+        self.checks.append(Checkpoint(self.step, score, loss))
+        judged = Taught(self.candidate, score, loss)
+        if self.best is None or judged.beats(self.best):
+            self.best = replace(judged, model=copy.deepcopy(self.candidate))
+
+    def settle(self) -> None:
+        """The step is over; a snapshot is of this place."""
+        self.place = self._place()
+
+    def _place(self) -> dict[str, Any]:
+        place: dict[str, Any] = {"draws": {head: one.drawn for head, one in self.draws.items()}}
+        place["random"] = {"cpu": torch.get_rng_state()}
+        if accelerator().device.type == "cuda":
+            place["random"]["cuda"] = torch.cuda.get_rng_state()
+        return place
+
+    def snapshot(self) -> Snapshot:
+        tensors = {f"model/{name}": tensor for name, tensor in _learned(self.model)}
+        if self.average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in _learned(self.candidate)}
+            tensors["averaged"] = self.average.n_averaged
+        if self.best is not None:
+            tensors |= {f"best/{name}": tensor for name, tensor in _learned(self.best.model)}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{number}/{name}": one for name, one in moments.items()}
+        tensors |= {f"random/{name}": one for name, one in self.place["random"].items()}
+        best = self.best
+        state = {
+            "draws": self.place["draws"],
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+            "pace": {k: v for k, v in self.pace.state_dict().items() if k != "lr_lambdas"},
+            "best": None if best is None else {"score": best.score, "loss": best.loss},
+            "told": self.told,
+            "checks": [asdict(check) for check in self.checks],
+        }
+        kept = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+        return Snapshot(self.step, kept, state)
+
+    def go_to(self, snapshot: Snapshot) -> None:
+        """To where a snapshot was taken of the same training, to the last bit."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in snapshot.tensors.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = tensor
+        state = snapshot.state
+        _take_over(self.model, parts["model"])
+        if self.average is not None:
+            _take_over(self.candidate, parts["average"])
+            self.average.n_averaged.copy_(parts["averaged"][""])
+        if state["best"] is not None:
+            model = copy.deepcopy(self.candidate)
+            _take_over(model, parts["best"])
+            self.best = Taught(model, **state["best"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts.get("optimizer", {}).items():
+            number, _, key = name.partition("/")
+            moments.setdefault(int(number), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        rates = [{**group, "lr": rate} for group, rate in zip(groups, state["rates"], strict=True)]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": rates})
+        self.pace.load_state_dict(self.pace.state_dict() | state["pace"])
+        self.told = list(state["told"])
+        self.checks = [Checkpoint(**check) for check in state["checks"]]
+        self.step = snapshot.step
+        with accelerator().autocast():
+            for head, drawn in state["draws"].items():
+                self.draws[head].go_to(drawn)
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        self.settle()
+
+
+def _learned(model: Classifier) -> Iterator[tuple[str, Tensor]]:
+    """What training changes; the rest is as it was at the beginning."""
+    return ((name, one) for name, one in model.named_parameters() if not _is_frozen(name))
+
+
+def _is_frozen(name: str) -> bool:
+    return name.startswith("encoder.embeddings.")
+
+
+def _take_over(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in _learned(model):
+            parameter.copy_(tensors[name])
+
+
+def _fit(
+    training: _Training,
+    loss: Callable[[float], Parts],
+    judge: Judge,
+    progress: Progress,
+    snapshots: Snapshots | None,
+) -> Taught:
+    """Minimise the parts of `loss(share of steps done)`; the best checkpoint by validation.
+
+    A signal to end waits for the end of a step, and for a snapshot of it.
+    """
+    steps = training.schedule.steps
+    if snapshots is not None and (snapshot := snapshots.latest()) is not None:
+        training.go_to(snapshot)
+        progress.note(f"goes on after step {training.step} of {steps}")
+    checkpoints = _checkpoints(training.schedule)
+    while training.step < steps:
+        with at_a_good_moment() as asked_to_end:
+            while training.step < steps and not asked_to_end():
+                try:
+                    found = training.learn(loss)
+                except Diverged as error:
+                    raise _with_the_last_finite(error, training, snapshots) from None
+                if training.step in checkpoints:
+                    training.check(judge)
+                training.settle()
+                progress.step(training.step, steps, f"loss {found:.3f}")
+                if snapshots is not None and (snapshots.due or asked_to_end()):
+                    snapshots.keep(training.snapshot())
+    best = training.best
     assert best is not None  # the last step is a checkpoint
     best.model.set_dropout(0.0)
-    history = History(tuple(told), tuple(checks))
+    history = History(tuple(training.told), tuple(training.checks))
     return replace(best, model=best.model.to("cpu").eval(), history=history)
+
+
+def _with_the_last_finite(
+    error: Diverged, training: _Training, snapshots: Snapshots | None
+) -> Diverged:
+    """The same, with where the last finite weights lie."""
+    if snapshots is None:
+        return error
+    snapshots.keep(training.snapshot())
+    kept = snapshots.folder
+    return Diverged(error.what, why=error.why, remedy=f"{error.remedy}; last finite one in {kept}")
 
 
 def _short(loss: float) -> float:

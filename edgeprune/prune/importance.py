@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeprune.encoder import FFN, Attention, Classifier, Layer
 from edgeprune.shape import Shape
+from edgeprune.tensors import save_tensors
 
 Kind = Literal["attention", "ffn"]
 SubLayer = tuple[int, Kind]
@@ -70,7 +71,7 @@ class Curves:
                 tensors[f"{name}.kept"] = option.kept
                 tensors[f"{name}.weight"] = option.weight.contiguous()
                 tensors[f"{name}.bias"] = option.bias.contiguous()
-        save_file(tensors, path)
+        save_tensors(tensors, path)
 
     @classmethod
     def read(cls, path: Path) -> Curves:

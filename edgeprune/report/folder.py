@@ -8,14 +8,16 @@ RUN/bundle -> budgets/<first budget>/bundle             a relative link
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgeprune.errors import InputError, ResourceError
+from edgeprune.progress import Progress
+from edgeprune.publish import publish, publish_link
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.report import Report
+from edgeprune.room import no_room
 
 BUDGETS = "budgets"
 
@@ -41,13 +43,22 @@ def write_reports(run: Path, reports: Sequence[Report]) -> None:
             publish(folder / "report.md", to_markdown([report]))
             publish(folder / "report.json", report.to_json())
         first = budget_folder(run, reports[0].budget.text)
-        _link(run / "bundle", first / "bundle")
+        if not (run / "bundle").is_dir() or (run / "bundle").is_symlink():
+            publish_link(first / "bundle", run / "bundle")
         publish(run / "report.md", to_markdown(reports))
         publish(run / "report.json", reports[0].to_json())
     except OSError as error:
-        what = f"report in {run}"
-        why = error.strerror or "cannot be written"
-        raise ResourceError(what, why=why, remedy="make room or choose another --out") from None
+        raise no_room(f"report in {run}", error, run) from None
+
+
+def keep_reports(run: Path, reports: Sequence[Report], progress: Progress) -> list[Report]:
+    """As `write_reports`. What was measured stands also where it cannot be written: it is told."""
+    try:
+        write_reports(run, reports)
+    except ResourceError as error:
+        progress.note(f"{error}; the verdict stands")
+        return [one.model_copy(update={"notes": (*one.notes, str(error))}) for one in reports]
+    return list(reports)
 
 
 def read_reports(run: Path) -> list[Report]:
@@ -66,37 +77,3 @@ def read_reports(run: Path) -> list[Report]:
     others = [Report.read(path) for path in paths if path.is_file()]
     # An earlier recipe may have left the report of a budget that this one did not finish.
     return [first, *(other for other in others if other.recipe == first.recipe)]
-
-
-def publish(path: Path, text: str) -> None:
-    """Write a file that is whole or absent at any moment. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _link(link: Path, goal: Path) -> None:
-    """Point `link` at `goal` by a relative path; a bundle that is a real folder stays."""
-    if link.is_dir() and not link.is_symlink():
-        return
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(goal, link.parent), target_is_directory=True)
-    temporary.replace(link)
-
-
-def _sync(folder: Path) -> None:
-    # A rename is only lasting once the folder that holds the name is on disk.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import InputError, ResourceError, TargetError
+from edgeprune.publish import publish
 from edgeprune.report.figures import Figures, comparison_figures, run_figures, write_figures
-from edgeprune.report.folder import publish, read_reports
+from edgeprune.report.folder import read_reports
 from edgeprune.report.report import Report
 
 PAGE = "report.html"  # in the run folder, unless another file is named

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import EdgepruneError, OnnxError, RefusedError, ResourceError, TargetError
 from edgeprune.hashing import described
+from edgeprune.publish import publishing
 from edgeprune.ship import prove
 
 # The names that prove.py has for them.
@@ -78,11 +78,7 @@ def write_bundle(
     `golden` answers and `documents` (texts by file name) lie beside them. The layout is one that
     Optimum's ORTModelForSequenceClassification loads.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside the goal and moved there whole: never new files under an old manifest.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".bundle.") as temporary:
-        new = Path(temporary) / folder.name
-        new.mkdir()
+    with publishing(folder) as new:
         shutil.copyfile(model, new / MODEL)
         for path in sorted(tokenizer_files.iterdir()):
             shutil.copyfile(path, new / path.name)
@@ -96,9 +92,6 @@ def write_bundle(
         manifest = {"format": FORMAT, "files": files, **facts}
         manifest["sha256"] = prove.digest(manifest)
         (new / MANIFEST).write_bytes(prove.written(manifest))
-        if folder.exists():
-            folder.rename(Path(temporary) / "old")
-        new.rename(folder)
 
 
 def verify_bundle(folder: Path) -> dict[str, Any]:

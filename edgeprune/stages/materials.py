@@ -14,6 +14,7 @@ from edgeprune import __version__
 from edgeprune.effort import Effort
 from edgeprune.encoder import Encoder, load_pretrained
 from edgeprune.errors import RecipeError
+from edgeprune.hashing import file_digest
 from edgeprune.inputs import Inputs, Transfer
 from edgeprune.learn.train import (
     Judge,
@@ -126,11 +127,12 @@ class Materials:
 
 
 def _where(target: Target) -> dict[str, Any]:
-    facts = target.device.facts()
+    facts, program = target.device.facts(), target.runtime.program()
     return {
         "target": target.name,
         "runtime": target.runtime.check().version,
         "machine": {name: facts.get(name) for name in ("machine", "cpu", "cores")},
+        "program": [file_digest(path) for path in (program.start, program.session)],
     }
 
 
@@ -142,7 +144,7 @@ def learnt_how() -> dict[str, Any]:
     """What a trained model depends on beside its recipe."""
     device = accelerator()
     kind = [device.device.type, device.mixed_precision]
-    return {"versions": versions("torch", "transformers"), "device": kind}
+    return {"versions": versions("torch", "transformers", "accelerate", "numpy"), "device": kind}
 
 
 def prepare(inputs: Inputs) -> Materials:

@@ -12,7 +12,16 @@ import numpy as np
 
 from edgeprune.encoder import Classifier, load, save
 from edgeprune.latency import Budget
-from edgeprune.learn.train import Sample, Taught, accelerator, imitation_loss, predict, recover
+from edgeprune.learn.memory import within_memory
+from edgeprune.learn.train import (
+    Sample,
+    Schedule,
+    Taught,
+    accelerator,
+    imitation_loss,
+    predict,
+    recover,
+)
 from edgeprune.measure.profile import GLANCE, Profile, profile
 from edgeprune.prune.importance import Curves
 from edgeprune.prune.search import Plan, drop_crumbs, minimum_ms, search_sensitivity
@@ -20,7 +29,14 @@ from edgeprune.prune.surgery import operate
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
-from edgeprune.stages.teaching import ALONE, COUPLED, HISTORY, Sensitivity, Teacher
+from edgeprune.stages.teaching import (
+    ALONE,
+    COUPLED,
+    HISTORY,
+    Sensitivity,
+    Teacher,
+    snapshots_of,
+)
 from edgeprune.stages.timing import AIM, Timing, deploy
 
 TIGHT, LOOSE = 0.92, 0.86  # the measured share of the budget with which the plan is left alone
@@ -166,6 +182,7 @@ class Student:
     score: float
     gain: float | None
     recovered: bool  # with the auxiliary task
+    notes: tuple[str, ...]
     stage: Stage
 
 
@@ -188,17 +205,27 @@ def recover_student(
     def build(folder: Path) -> None:
         start = operate(teacher.model, planned.plan.shape, sensitivity.curves)
 
+        notes: list[str] = []
+
         def recovered(auxiliary: Sample | None) -> Taught:
-            return recover(
-                start,
-                teacher.model,
-                materials.train,
-                auxiliary,
-                transfer.how if auxiliary else "none",
-                schedule,
-                materials.judge,
-                run.progress,
-            )
+            name = COUPLED if auxiliary else ALONE
+
+            def train(schedule: Schedule) -> Taught:
+                return recover(
+                    start,
+                    teacher.model,
+                    materials.train,
+                    auxiliary,
+                    transfer.how if auxiliary else "none",
+                    schedule,
+                    materials.judge,
+                    run.progress,
+                    snapshots_of(run, name, schedule),
+                )
+
+            found, halved = within_memory(train, schedule, run.progress)
+            notes.extend(f"recovery, {name}: {note}" for note in halved)
+            return found
 
         best = recovered(materials.auxiliary_train if offered else None)
         histories = {COUPLED if offered else ALONE: best.history.to_dict()}
@@ -212,7 +239,7 @@ def recover_student(
         _drop_auxiliary_head(best.model)
         save(best.model, folder, labels=materials.task.labels)
         told = {"score": best.score, "gain": gain, "recovered": with_auxiliary}
-        write_json(folder / "scores.json", told)
+        write_json(folder / "scores.json", told | {"notes": notes})
         write_json(folder / HISTORY, histories)
 
     made_from = {
@@ -226,7 +253,14 @@ def recover_student(
     }
     stage = run.stage(f"student-{slug(str(budget))}", made_from, build)
     told = stage.read("scores.json")
-    return Student(load(stage.folder), told["score"], told["gain"], told["recovered"], stage)
+    return Student(
+        load(stage.folder),
+        told["score"],
+        told["gain"],
+        told["recovered"],
+        tuple(told["notes"]),
+        stage,
+    )
 
 
 def _drop_auxiliary_head(model: Classifier) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from edgeprune.encoder import Classifier, load, save
-from edgeprune.learn.train import Taught, accelerator, inputs_of, teach
+from edgeprune.learn.memory import within_memory
+from edgeprune.learn.snapshots import Snapshots
+from edgeprune.learn.train import Schedule, Taught, accelerator, inputs_of, teach
 from edgeprune.prune.importance import Curves, collect_moments, error_curves, pool
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
@@ -27,6 +29,7 @@ class Teacher:
     score: float
     gain: float | None
     taught: bool  # with the auxiliary task
+    notes: tuple[str, ...]
     stage: Stage
 
 
@@ -37,7 +40,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
     coupled = transfer.taught and auxiliary is not None
 
     def build(folder: Path) -> None:
-        schedule = materials.schedule(effort.teacher_steps)
+        notes: list[str] = []
 
         def taught(how: str) -> Taught:
             outputs = {"target": task.outputs}
@@ -45,16 +48,25 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
             if how != "none" and auxiliary is not None:
                 outputs["auxiliary"] = auxiliary.outputs
                 other = materials.auxiliary_train
-            return teach(
-                materials.encoder,
-                materials.train,
-                other,
-                outputs,
-                how,
-                schedule,
-                materials.judge,
-                run.progress,
-            )
+            name = COUPLED if other else ALONE
+
+            def train(schedule: Schedule) -> Taught:
+                return teach(
+                    materials.encoder,
+                    materials.train,
+                    other,
+                    outputs,
+                    how,
+                    schedule,
+                    materials.judge,
+                    run.progress,
+                    snapshots_of(run, name, schedule),
+                )
+
+            schedule = materials.schedule(effort.teacher_steps)
+            found, halved = within_memory(train, schedule, run.progress)
+            notes.extend(f"teacher, {name}: {note}" for note in halved)
+            return found
 
         best, gain = taught("none"), None
         histories = {ALONE: best.history.to_dict()}
@@ -66,7 +78,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
             best = together if together.score > best.score else best
         save(best.model, folder, labels=task.labels)
         scores = {"score": best.score, "gain": gain, "taught": "auxiliary" in best.model.heads}
-        write_json(folder / "scores.json", scores)
+        write_json(folder / "scores.json", scores | {"notes": notes})
         write_json(folder / HISTORY, histories)
 
     made_from = {
@@ -80,7 +92,20 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
     }
     stage = run.stage("teacher", made_from, build)
     scores = stage.read("scores.json")
-    return Teacher(load(stage.folder), scores["score"], scores["gain"], scores["taught"], stage)
+    return Teacher(
+        load(stage.folder),
+        scores["score"],
+        scores["gain"],
+        scores["taught"],
+        tuple(scores["notes"]),
+        stage,
+    )
+
+
+def snapshots_of(run: Run, training: str, schedule: Schedule) -> Snapshots:
+    """Where a training of the stage that is being built keeps how far it is."""
+    folder = run.snapshots / f"{training}-{schedule.batch}"
+    return Snapshots(folder, run.aside, run.progress)
 
 
 @dataclass(frozen=True)

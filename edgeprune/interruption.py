@@ -1,0 +1,55 @@
+"""SIGINT and SIGTERM at a good moment: the first one waits for it, the second one does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+GRACE_S = 8.0  # after which the moment was not good enough
+
+
+@contextlib.contextmanager
+def at_a_good_moment() -> Iterator[Callable[[], bool]]:
+    """Within, the first signal only answers whether one came; the caller then leaves soon.
+
+    On leaving, the signal that waited does what it would have done at once. A second one does so
+    wherever the caller is, as does the first after `GRACE_S`. Where this is not the main thread,
+    or somebody chose to ignore a signal, nothing is changed.
+    """
+    came: list[int] = []
+
+    def wait(number: int, _: FrameType | None) -> None:
+        restore()
+        came.append(number)
+        patience = threading.Timer(GRACE_S, _again, (number, left))
+        patience.daemon = True
+        patience.start()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    left = threading.Event()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler not in (None, signal.SIG_IGN):
+                before[number] = handler
+                signal.signal(number, wait)
+    try:
+        yield lambda: bool(came)
+    finally:
+        left.set()
+        restore()
+    if came:
+        signal.raise_signal(came[0])
+
+
+def _again(number: int, left: threading.Event) -> None:
+    if not left.is_set():
+        os.kill(os.getpid(), number)
