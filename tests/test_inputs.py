@@ -1075,8 +1075,8 @@ GATE_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
 RAW_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "missing": (("verdict", "none.jsonl.gz"), "EP100", "No such file"),
     "a folder": (("verdict", "task"), "EP100", "Is a directory"),
-    "a recipe": (("verdict", "recipe.yaml"), "EP100", "Not a gzipped file"),
-    "a model": (("verdict", "model.onnx"), "EP100", "Not a gzipped file"),
+    "a recipe": (("verdict", "recipe.yaml"), "EP100", "no gzipped file"),
+    "a model": (("verdict", "model.onnx"), "EP100", "no gzipped file"),
     "compare few blocks": (
         ("compare", "model.onnx", "model.onnx", "--blocks", "3"),
         "EP100",
