@@ -141,6 +141,8 @@ def test_what_ran_on_a_target_is_the_file_that_is_shipped_where_it_was_asked_for
     assert failed(quiet(), shipped="y") == ["file on ort"]
     assert failed(SPOILT["another_file"]) == ["file on ort"]
     assert failed(SPOILT["placement"]) == ["placement on ort"]
+    assert failed(placed({"X": 208})) == []
+    assert failed(placed({"X": 200, "CPU": 8})) == ["placement on ort"]
 
 
 def test_a_measurement_on_another_provider_fails_the_gate(
@@ -442,6 +444,11 @@ def elsewhere() -> Profile:
     profile = quiet()
     runtime = {"requested_providers": ["XnnpackExecutionProvider"], "providers": ["CPU"]}
     return replace(profile, facts={**profile.facts, "runtime": runtime})
+
+
+def placed(nodes: dict[str, int]) -> Profile:
+    runtime = {"requested_providers": ["X"], "providers": ["X"], "placement": nodes}
+    return replace(quiet(), facts={**quiet().facts, "runtime": runtime})
 
 
 SPOILT = {

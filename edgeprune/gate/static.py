@@ -100,8 +100,10 @@ def target_gates(anatomy: Anatomy, profile: Profile) -> Iterator[Gate]:
     yield Gate(f"file on {profile.target}", sent and shipped, text)
     if asked := runtime.get("requested_providers"):
         got = runtime.get("providers") or ["nothing"]
-        text = f"on {', '.join(got)}, asked for {', '.join(asked)}"
-        yield Gate(f"placement on {profile.target}", got == asked, text)
+        nodes = runtime.get("placement") or {}  # how many each has, where the runtime tells
+        had = ", ".join(f"{n} nodes on {name}" for name, n in nodes.items()) or ", ".join(got)
+        passed = got == asked and set(nodes) <= set(asked)
+        yield Gate(f"placement on {profile.target}", passed, f"{had}; asked for {', '.join(asked)}")
 
 
 def _shipped(subject: Subject, golden: Mapping[str, Any] | None) -> Iterator[Gate]:
