@@ -209,7 +209,8 @@ class Model:
     def is_done(self, spec: dict[str, Any]) -> bool:
         count = len(self.samples)
         enough = count >= spec["iterations"] and self.timed_ms >= spec["least_s"] * 1e3
-        return enough or count >= max(spec["iterations"], self.most_samples)
+        most = max(int(spec["iterations"]), self.most_samples)
+        return enough or count >= most
 
     def time_block(self, iterations: int, settle: int) -> None:
         for _ in range(settle):
