@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from edgeprune.measure.target import Runtime, Target
 from edgeprune.parity import compare
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import RuntimeContract, save_tiny_onnx
+from edgeprune_targets.conversion import CONVERTERS
 from edgeprune_targets.mnn import Mnn
 from edgeprune_targets.openvino import OpenVino
 from edgeprune_targets.ort_mobile import OrtMobile
@@ -36,6 +39,7 @@ UNEVEN = (
     LayerShape(3, 0),
     LayerShape(0, 0),
 )
+LOAD = "import runpy, sys; [runpy.run_path(path) for path in sys.argv[1:]]"
 BRIEF = Settings(launches=1, iterations=2, warmup_s=0.0, sequence=16)
 
 
@@ -80,6 +84,21 @@ class Usable(RuntimeContract, ABC):
             if named in os.environ.get("EDGEPRUNE_REQUIRE_TARGETS", "").split():
                 pytest.fail(why)
             pytest.skip(why)
+
+    def test_what_it_imports_leaves_no_trace_of_the_user(self, tmp_path: Path) -> None:
+        """Some send usage data when they are loaded, and keep an identifier in the home folder."""
+        program = self.runtime().program()
+        if not program.portable:
+            pytest.skip("no Python")
+        converter = CONVERTERS / program.session.name
+        loaded = [str(path) for path in (program.session, converter) if path.exists()]
+        words = [*(program.local or (sys.executable, "-P")), "-c", LOAD, *loaded]
+        quiet = {"ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "TF_BUILD", "JENKINS_URL"}
+        environment = {name: value for name, value in os.environ.items() if name not in quiet}
+        environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+        environment.pop("XDG_CACHE_HOME", None)
+        subprocess.run(words, env=environment, check=True, timeout=120)
+        assert [*tmp_path.iterdir()] == []
 
     @pytest.mark.parametrize("name", ["dense", "uneven", "int8"])
     def test_encoders_answer_alike_on_padded_rows(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+# It sends usage data when it is imported, unless it finds this package missing.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino
 
 
 def convert(onnx: str, folder: str, *, batch: int, sequence: int) -> str:
-    # Not `convert_model`: that one asks whether it may send usage data.
     model = openvino.Core().read_model(onnx)
     model.reshape({port.get_any_name(): [batch, sequence] for port in model.inputs})
     converted = Path(folder) / "openvino"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
+
+# It sends usage data when it is imported, unless it finds this package missing.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino
 
