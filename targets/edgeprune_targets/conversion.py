@@ -37,7 +37,7 @@ def convert(
     Nothing of the process lives on, and nothing but its answer is left.
     """
     load_onnx(onnx)  # so that no converter meets what is no model
-    path = converter or CONVERTERS / f"{runtime}.py"
+    path = converter or CONVERTERS / f"{runtime.replace('-', '_')}.py"
     words = [str(path), str(onnx.resolve()), str(folder.resolve()), str(batch), str(sequence)]
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
         code, output, errors = _run([*python, str(PROGRAM), *words], scratch, limit_s)

@@ -19,7 +19,7 @@ class OrtMobile(Runtime):
 
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
         python = (sys.executable, "-P")
-        return convert("ort_mobile", python, onnx, folder, batch=batch, sequence=sequence)
+        return convert("ort-mobile", python, onnx, folder, batch=batch, sequence=sequence)
 
     def program(self) -> Program:
         return Program(BENCH, SESSIONS / "ort.py", packages=("onnxruntime",))

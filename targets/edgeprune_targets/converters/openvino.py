@@ -8,7 +8,7 @@ from pathlib import Path
 # It sends usage data when it is imported, unless it finds this package missing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
-import openvino
+import openvino  # noqa: E402
 
 
 def convert(onnx: str, folder: str, *, batch: int, sequence: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 # It sends usage data when it is imported, unless it finds this package missing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
-import openvino
+import openvino  # noqa: E402
 
 
 class Session:
