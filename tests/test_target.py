@@ -74,7 +74,7 @@ def test_a_device_of_another_package_gets_its_address() -> None:
     [
         ("otr", "did you mean 'ort'?"),
         ("ORT", "did you mean 'ort'?"),
-        ("tensorflow", "Installed: null, ort"),
+        ("tensorflow", "null, openvino, ort"),
         ("ort@shh:pi4", "did you mean 'ssh'?"),
         ("ort@locl", "did you mean 'local'?"),
         ("", "ort@ssh:host"),
