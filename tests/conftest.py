@@ -187,7 +187,7 @@ def _report(
         "feasibility": Feasibility(dense_ms=31.0, minimum_ms=0.9, budget_ms=16.4),
         "seconds": {"teacher": 41.2, "curves": 63.0},
         "cached": ("teacher",),
-        "environment": {"python": "3.11.2"},
+        "environment": {"python": "3.11.2", "target": "ort"},
         "recipe": {"model": "demo", "task": "mrpc", "budget": [budget]},
         "command": "edgeprune compress --model demo --task mrpc --auxiliary qqp",
         "peak_mb": 2100.0,
