@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,8 +115,17 @@ def test_past_the_limit_it_is_ended_with_what_it_started(
     with pytest.raises(TargetError, match="within 3 s"):
         converted(body, limit_s=3.0)
     pid = (tmp_path / "pid").read_text()
-    status = Path(f"/proc/{pid}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+    deadline_s = time.monotonic() + 20  # a killed process takes a moment to be gone
+    while is_alive(pid) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not is_alive(pid)
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_converter_never_meets_what_is_no_model(

@@ -149,7 +149,7 @@ def compress(
     target: Annotated[
         list[str] | None,
         _option(
-            "Where latency counts: a runtime, or runtime@device (`targets list`). The budget must "
+            "Where latency counts: a runtime, or runtime@device (`targets list`). A budget must "
             "be met on each of several.",
             WHAT,
             "ort",
