@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compress import Lines
 from compress import row as compressed_row
 from latency_table import measure as measure_table_error
 
@@ -135,7 +134,7 @@ def recipe_for(data: Path, runs: Path, extent: Extent, target: str, **more: Any)
 
 
 def made(recipe: Recipe) -> Report:
-    return compress_all(recipe, progress=Lines())[0]
+    return compress_all(recipe)[0]
 
 
 def find_models(data: Path, runs: Path, extent: Extent) -> dict[str, Path]:

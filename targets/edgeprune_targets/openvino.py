@@ -17,7 +17,7 @@ ENVIRONMENT = PythonEnvironment(
 class OpenVino(Runtime):
     """Runs its own two files, of one input shape."""
 
-    precisions = ("fp32",)  # int8 it computes in floats: no faster, and with other answers
+    precisions = ("fp32",)  # int8 it computes in floats, so that nothing is gained
     environment = ENVIRONMENT
 
     def check(self) -> Check:
