@@ -16,7 +16,7 @@ INSTALLED := .venv/.installed
 RELEASE := .venv/.release
 
 # Those that `targets install` brings; `make test` tests the ones that are there.
-RUNTIMES := openvino mnn ort-web
+RUNTIMES := openvino mnn litert ncnn executorch ort-web
 
 .PHONY: demo test test-targets lint coverage torture bench lock audit sbom
 

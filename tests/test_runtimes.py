@@ -16,7 +16,7 @@ import torch
 from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
-from edgeprune.errors import TargetError
+from edgeprune.errors import OnnxError, TargetError
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
 from edgeprune.measure.launch import Blocks, Load, prepare
@@ -26,7 +26,10 @@ from edgeprune.parity import compare
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import RuntimeContract, save_tiny_onnx
 from edgeprune_targets.conversion import CONVERTERS
+from edgeprune_targets.executorch import ExecuTorch
+from edgeprune_targets.litert import LiteRt
 from edgeprune_targets.mnn import Mnn
+from edgeprune_targets.ncnn import Ncnn
 from edgeprune_targets.openvino import OpenVino
 from edgeprune_targets.ort_mobile import OrtMobile
 from edgeprune_targets.ort_web import OrtChromium, OrtWeb
@@ -153,6 +156,35 @@ class TestMnn(Usable):
     @classmethod
     def runtime(cls) -> Runtime:
         return Mnn()
+
+
+class TestLiteRt(Usable):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return LiteRt()
+
+
+class TestExecuTorch(Usable):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return ExecuTorch()
+
+
+class TestNcnn(Usable):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return Ncnn()
+
+    def test_rows_of_another_length_are_refused_and_not_answered_wrongly(
+        self, tmp_path: Path
+    ) -> None:
+        onnx = save_tiny_onnx(tmp_path / "model.onnx")
+        mask = np.ones((1, 5), np.int64)
+        with (
+            prepare({"model": onnx}, self._target(), Load(sequence=8)) as bench,
+            pytest.raises(OnnxError, match="made for 8 tokens"),
+        ):
+            bench.answer("model", [{"input_ids": mask, "attention_mask": mask}])
 
 
 class InJavaScript(Usable, ABC):
