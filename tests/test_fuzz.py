@@ -1,10 +1,15 @@
-"""Files with bytes changed at random: whatever they hold, only our own errors come of it."""
+"""Files with bytes changed at random: whatever they hold, only our own errors come of it.
+
+The long loop is `python benchmarks/fuzz.py`, guided by coverage; what it kept is gone through here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import random
+import runpy
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +17,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edgeprune.errors import ModelError
+from edgeprune.errors import EdgepruneError, ModelError
 from edgeprune.onnx_preflight import PreflightError, look_through
 from edgeprune.safetensors_file import check_safetensors
 
 TIMES = 2_000
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+LOOKS = runpy.run_path(str(BENCHMARKS / "fuzz.py"))["LOOKS"]
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -71,3 +78,20 @@ def test_safetensors_headers_are_taken_or_told(tmp_path: Path, header_only: bool
 
         taken = survived(path, json.dumps(rows).encode(), look, ModelError)
     assert 0 < taken < TIMES
+
+
+def test_the_corpus_is_of_what_is_fuzzed() -> None:
+    kept = {path.stem for path in (BENCHMARKS / "corpus").glob("*.zip")}
+    assert kept
+    assert kept <= LOOKS.keys()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((BENCHMARKS / "corpus").glob("*.zip")), ids=lambda p: p.stem
+)
+def test_what_was_kept_of_it_is_taken_or_told(path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist()
+        for name in archive.namelist():
+            with contextlib.suppress(EdgepruneError, PreflightError):
+                LOOKS[path.stem](archive.read(name), tmp_path)

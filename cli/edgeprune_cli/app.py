@@ -825,14 +825,15 @@ def ship(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Put a bundle to work in folders: copied, verified there, then switched over at once.
+    """Put a bundle to work here or on devices: copied, proved there, then switched over at once.
 
     PLACE/current is a link to the bundle, PLACE/previous to the one before. A place that fails
     keeps what it had; the exit code is the highest of all places'.
 
     \b
     edgeprune ship runs/mrpc/bundle /srv/models/intent
-    edgeprune ship --rollback /srv/models/intent
+    edgeprune ship runs/mrpc/bundle ssh:pi4:~/models/intent adb:/data/local/tmp/intent
+    edgeprune ship --rollback ssh:pi4:~/models/intent
     """
     from edgeprune import delivery
 
