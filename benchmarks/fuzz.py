@@ -3,10 +3,10 @@
     pip install atheris && python benchmarks/fuzz.py [--only NAME …] [--share 0.01]
 
 Everything that is read from strangers has a target below. Anything but an error of ours counts as
-`uncaught`, and over 5 s of processor time as a hang. The corpus of each target, made smaller by
-what adds no coverage, is kept in benchmarks/corpus/NAME.zip, which tests/test_fuzz.py goes through
-again; what was uncaught once is kept in it too. Writes benchmarks/results/fuzz.json after each
-part, and goes on from there when it is called again. A part is known by its target and its seed.
+`uncaught`, and over 5 s of processor time as a hang. Of the corpus of each target the smallest
+files are kept in benchmarks/corpus/NAME.zip, which tests/test_fuzz.py goes through again; what was
+uncaught once is kept in it too. Writes benchmarks/results/fuzz.json after each part, and goes on
+from there when it is called again. A part is known by its target and its seed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ CORPUS = HERE / "corpus"
 PART = 20_000  # executions in one process
 HANG_S = 5  # of processor time
 MAX_BYTES = 24_000
+KEPT = 120  # files of each corpus
 BROKEN = ("uncaught-", "hang-", "crash-")
 COMMAND = "python benchmarks/fuzz.py"
 
@@ -44,9 +45,9 @@ EXECUTIONS = {
     "recipe": 140_000,
     "jsonl": 140_000,
     "csv": 100_000,
-    "report": 60_000,
-    "samples": 60_000,
-    "baseline": 40_000,
+    "report": 80_000,
+    "samples": 80_000,
+    "baseline": 60_000,
     "manifest": 40_000,
     "answer": 40_000,
 }
@@ -474,10 +475,7 @@ def fuzz_part(name: str, seed: int, runs: int, room: Path) -> None:
 
     words = [sys.argv[0], f"-timeout={10**6}", "-rss_limit_mb=6000", f"-max_len={MAX_BYTES}"]
     words += [f"-artifact_prefix={room}/uncaught/"]
-    if runs:
-        words += [f"-runs={runs}", f"-seed={seed + 1}", str(room / "corpus")]
-    else:
-        words += ["-set_cover_merge=1", str(room / "small"), str(room / "corpus")]
+    words += [f"-runs={runs}", f"-seed={seed + 1}", str(room / "corpus")]
     if name in WORDS:
         words.append(f"-dict={written(room / 'words', dictionary(WORDS[name]))}")
     mutation = MUTATIONS.get(name)
@@ -501,11 +499,11 @@ def unpack(name: str, room: Path) -> None:
 
 
 def pack(name: str, room: Path) -> None:
-    """Keeps what adds coverage, and all that was ever uncaught."""
-    (room / "small").mkdir(exist_ok=True)
-    run_part(name, 0, 0, room)
-    kept = [*(room / "small").iterdir(), *(room / "uncaught").iterdir()]
-    kept += [path for path in (room / "corpus").iterdir() if path.name.startswith(BROKEN)]
+    """Keeps the smallest files that each added coverage, and all that was ever uncaught."""
+    found = sorted((room / "corpus").iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    broken = [path for path in found if path.name.startswith(BROKEN)]
+    kept = [*broken, *(path for path in found if path not in broken)][: max(KEPT, len(broken))]
+    kept += [*(room / "uncaught").iterdir()]
     CORPUS.mkdir(exist_ok=True)
     with zipfile.ZipFile(CORPUS / f"{name}.zip", "w") as archive:
         for path in sorted(kept, key=lambda path: path.name):
@@ -514,7 +512,7 @@ def pack(name: str, room: Path) -> None:
 
 
 def run_part(name: str, seed: int, runs: int, room: Path) -> dict[str, Any]:
-    """What the tally says of a part, and how its process ended. No runs: the corpus is merged."""
+    """What the tally says of a part, and how its process ended."""
     tally = room / "tally.json"
     tally.unlink(missing_ok=True)
     command = [sys.executable, __file__, "--part", name, str(seed), str(runs), str(room)]

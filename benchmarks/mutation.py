@@ -1,99 +1,74 @@
-"""Do the tests notice a wrong line? Mutants of the modules that must not be wrong, by mutmut.
+"""How many mistakes would the tests notice? Mutation scores by mutmut.
 
-    pip install mutmut && python benchmarks/mutation.py [--only NAME …]
+    python benchmarks/mutation.py edgeprune/run.py tests/test_run.py
+    python benchmarks/mutation.py edgeprune/measure/verdict.py tests/test_verdict.py
 
-Each module is mutated in a copy of the sources, and each mutant is run against the tests that are
-named with it. Writes benchmarks/results/mutation.json: how many were killed, those that were not,
-by their names, and the share of those that were. `mutmut show NAME` in the folder that is printed
-shows a mutant.
+mutates one file, runs the tests that are named against each mutant, and adds the counts to
+benchmarks/results/mutation.json. It needs `pip install mutmut`, and works on a copy of the clone.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from dataclasses import dataclass
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "mutation.json"
-COMMAND = "python benchmarks/mutation.py"
-COPIED = ("edgeprune", "tests", "pyproject.toml")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A module, and the tests that must notice what is wrong in it."""
-
-    module: str
-    tests: tuple[str, ...]
-
-
-SUBJECTS = {
-    "verdict": Subject("edgeprune/measure/verdict.py", ("tests/test_verdict.py",)),
-    "run": Subject("edgeprune/run.py", ("tests/test_run.py",)),
-}
-SETTINGS = """
-[tool.mutmut]
-source_paths = ["edgeprune"]
-only_mutate = [{module!r}]
-pytest_add_cli_args = ["-p", "no:cacheprovider"]
-pytest_add_cli_args_test_selection = [{tests}]
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
+COPIED = ("edgeprune", "cli", "targets", "tests", "pyproject.toml")
+SETTINGS = """[mutmut]
+source_paths = edgeprune
+only_mutate = {source}
+also_copy =
+    cli
+    targets
+pytest_add_cli_args_test_selection =
+    {tests}
+pytest_add_cli_args =
+    -p
+    no:cacheprovider
 use_git_change_detection = false
-# Of the processor time that a test takes: a machine that is busy makes no mutant loop for ever.
-timeout_multiplier = 30.0
 """
 
 
-def mutate(subject: Subject, room: Path) -> dict[str, Any]:
-    """The tally of one module's mutants."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, room / name, ignore=ignored)
-        else:
-            shutil.copyfile(source, room / name)
-    tests = ", ".join(map(repr, subject.tests))
-    with (room / "pyproject.toml").open("a") as file:
-        file.write(SETTINGS.format(module=subject.module, tests=tests))
-    mutmut = str(Path(sys.executable).with_name("mutmut"))  # `-m` would import what is not mutated
-    subprocess.run([mutmut, "run"], cwd=room, check=True)
-    told = subprocess.run(
-        [mutmut, "results", "--all", "true"], cwd=room, check=True, capture_output=True, text=True
-    )
-    rows = [line.strip().rpartition(": ") for line in told.stdout.splitlines() if ": " in line]
-    outcomes = Counter(outcome for _, _, outcome in rows)
-    killed = outcomes["killed"] + outcomes["timeout"]
-    return {
-        "module": subject.module,
-        "tests": list(subject.tests),
-        "mutants": outcomes.total(),
-        "outcomes": dict(sorted(outcomes.items())),
-        "score": round(killed / outcomes.total(), 4),
-        "not_killed": [name for name, _, outcome in rows if outcome not in ("killed", "timeout")],
+def main(source: str, tests: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder)
+        for name in COPIED:
+            whole = ROOT / name
+            (shutil.copytree if whole.is_dir() else shutil.copyfile)(whole, room / name)
+        settings = SETTINGS.format(source=source, tests="\n    ".join(tests))
+        (room / "setup.cfg").write_text(settings)
+        # The command, and neither `-m` nor PYTHONPATH: both would import what is not mutated.
+        mutmut = str(Path(sys.executable).with_name("mutmut"))
+        subprocess.run([mutmut, "run"], cwd=room, check=True)
+        shown = subprocess.run(
+            [mutmut, "results", "--all", "true"],
+            cwd=room,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    found = re.findall(r"^\s*(\S+): (.+)$", shown, re.MULTILINE)
+    fates = [fate for _, fate in found]
+    noticed = sum(fate in ("killed", "timeout", "caught by type check") for fate in fates)
+    told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    told[source] = {
+        "tests": tests,
+        "mutants": len(fates),
+        "noticed": noticed,
+        "score": round(noticed / len(fates), 3),
+        "left": [name for name, fate in found if fate not in ("killed", "timeout")],
+        "mutmut": version("mutmut"),
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=[*SUBJECTS])
-    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    for name in parser.parse_args().only:
-        room = Path(tempfile.mkdtemp(prefix=f"mutants-of-{name}-"))
-        print(f"{name} in {room}", flush=True)
-        found[name] = mutate(SUBJECTS[name], room)
-        found |= {"command": COMMAND, "mutmut": metadata.version("mutmut")}
-        RESULT.write_text(json.dumps(found, indent=2) + "\n")
-        print(f"{name}: {found[name]['score']:.1%} of {found[name]['mutants']}", flush=True)
+    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    print(source, json.dumps(told[source]))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], sys.argv[2:])
