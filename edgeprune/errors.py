@@ -56,6 +56,7 @@ class InputError(EdgepruneError):
     - the run folder is in use by another process: wait for it, or give another `--out`
     - a report that is missing, cut short or of another version: run `edgeprune compress` again
     - a place to ship to that holds something else: give a new folder, or one of earlier releases
+    - samples or a baseline in another form: give the file as `check` or `profile` wrote it
     """
 
     exit_code = 2
@@ -69,6 +70,7 @@ class RecipeError(InputError):
     - a value out of its range: `edgeprune compress --help` tells what an option takes
     - no YAML, no UTF-8, aliases, or over 1 MB: write plain keys and values
     - an unknown runtime or device: `edgeprune targets list` names all
+    - a place that names a device and no folder: write DEVICE:ADDRESS:FOLDER, from `/` or `~` on
     - more tokens than the encoder has positions: give a smaller `--sequence`
     """
 
