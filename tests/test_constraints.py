@@ -65,7 +65,7 @@ def _locked(name: str) -> dict[str, tuple[str, list[str]]]:
     """The version and the hashes of each package of a lock."""
     text = (ROOT / "requirements" / f"{name}.lock").read_text()
     lines = [line for line in text.replace("\\\n", " ").splitlines() if not line.startswith("#")]
-    found = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     for line in lines:
         pin, *hashes = line.split(" --hash=")
         package, version = pin.partition(";")[0].split("==")

@@ -305,6 +305,11 @@ def test_a_disk_that_fails_is_told(
     assert fault(proved(capsys, str(small_bundle))) == ("resource", os.strerror(errno.EIO))
 
 
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def spaced(path: Path) -> None:
     """The same JSON, written otherwise."""
     path.write_text(path.read_text() + " ")
@@ -325,7 +330,7 @@ def forged(**changes: Any) -> Spoil:
         (lambda bundle: (bundle / MANIFEST).write_text("[]"), "cannot be read"),
         (lambda bundle: spaced(bundle / MANIFEST), "its hash differs"),
         (lambda bundle: (bundle / "more").write_text(""), "does not belong to it"),
-        (lambda bundle: os.mkfifo(bundle / "x") or (bundle / "x").replace(bundle / MODEL), "plain"),
+        (lambda bundle: a_pipe(bundle / MODEL), "missing, or not a plain file"),
         (lambda bundle: shutil.copyfile(bundle / MODEL, bundle / "config.json"), "hash differs"),
     ],
 )
