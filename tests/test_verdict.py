@@ -254,3 +254,79 @@ def test_the_beta_distribution_is_scipy_s() -> None:
     x = np.clip(a / (a + b) + random.normal(0, 1, a.size) * np.sqrt(a * b / (a + b) ** 3), 0, 1)
     own = [beta_cdf(*row) for row in zip(x.tolist(), a.tolist(), b.tolist(), strict=True)]
     np.testing.assert_allclose(own, beta.cdf(x, a, b), rtol=0, atol=1e-9)
+
+
+WITHIN = "2.0% of inferences are over the budget, 0.1 may be"
+NEAR = (
+    "{}% of inferences are over the budget: too near the 0.1 that may be, for so few samples"
+).format
+NUMBERS = "p90 10.00 ms [10.00, {}] at 99 % ≤ budget 20.00 ms (n={} in {} launches, n*={})".format
+NAN = "some samples are not finite numbers"
+FEW, SHORT = "1 launch, it takes 5", "1.0 s of timing, it takes 10 s"
+# Latencies with a budget; then the reasons, what would decide, and the line after outcome, target.
+TOLD = [
+    (
+        exceeding(0.02),
+        "20ms",
+        [("within_budget", WITHIN)],
+        "",
+        "met  ort  " + NUMBERS("10.00", 2000, 20, 2000),
+    ),
+    (
+        exceeding(0.09),
+        "20ms",
+        [("undecided", NEAR("9.0"))],
+        "31 more launches",
+        f"inconclusive  ort  {NUMBERS('30.00', 2000, 20, 1940)}  {NEAR('9.0')}",
+    ),
+    (
+        exceeding(0.1),
+        "20ms",
+        [("undecided", NEAR("10.0"))],
+        "no number of launches: it is at the budget",
+        f"inconclusive  ort  {NUMBERS('30.00', 2000, 20, 1968)}  {NEAR('10.0')}",
+    ),
+    (
+        exceeding(0.02, launches=1),
+        "20ms",
+        [("few_launches", FEW), ("short_timing", SHORT)],
+        "4 more launches",
+        f"inconclusive  ort  {NUMBERS('10.00', 100, 1, 100)}  {FEW}; {SHORT}",
+    ),
+    (
+        Latency.of([[1.0, math.nan], [2.0, 3.0]]),
+        "20ms",
+        [("samples_not_finite", NAN)],
+        "a measurement without what is named in the reasons",
+        f"inconclusive  ort  {NAN}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("latency", "budget", "reasons", "more", "line"), TOLD)
+def test_what_a_verdict_says_is_said_to_the_letter(
+    latency: Latency, budget: str, reasons: list[tuple[str, str]], more: str, line: str
+) -> None:
+    verdict = judge(latency, Budget.parse(budget), target="ort")
+    assert [(reason.code, reason.text) for reason in verdict.reasons] == reasons
+    assert verdict.more == more
+    assert verdict.line() == line
+    told = verdict.to_dict()
+    assert (told["line"], told["exit_code"]) == (line, verdict.exit_code)
+
+
+def test_a_verdict_keeps_what_it_was_asked() -> None:
+    told = judge(
+        exceeding(0.3), Budget.parse("20ms@p95"), target="x", look=2, looks=3, targets=4
+    ).to_dict()
+    asked = ("target", "look", "looks", "targets", "percentile", "budget_ms", "confidence")
+    assert [told[name] for name in asked] == ["x", 2, 3, 4, 95.0, 20.0, 0.99]
+    assert (told["n"], told["launches"], told["exceeded"]) == (2000, 20, 600)
+    unknown = judge(Latency.of([[math.inf]]), Budget.parse("20ms"), target="x").to_dict()
+    assert (unknown["n"], unknown["n_effective"], unknown["exceeded"]) == (0, 0.0, 0)
+    assert (unknown["observed_ms"], unknown["interval_ms"]) == (None, [None, None])
+
+
+def test_a_budget_that_is_a_share_is_told_with_the_reason() -> None:
+    with pytest.raises(BudgetError, match="a share of a latency that is not known here"):
+        judge(even(), Budget.parse("50%"))
