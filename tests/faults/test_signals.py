@@ -35,20 +35,21 @@ def words(tiny_model: Path, tmp_path: Path) -> list[str]:
     return [*options(recipe | {"effort": "quick", "out": tmp_path / "run"}), "--quiet"]
 
 
-def row_of(out: Path) -> StageRow | None:
-    """The stage that runs; None before the first."""
+def row_of(out: Path, pid: int) -> StageRow | None:
+    """The stage in which a process is; None before its first, whatever ran here before."""
     with contextlib.suppress(InputError):
-        return read_status(out).current
+        status = read_status(out)
+        return status.current if status.pid == pid else None
     return None
 
 
 def in_training(out: Path, pid: int) -> bool:
-    row = row_of(out)
+    row = row_of(out, pid)
     return row is not None and row.name == "teacher" and row.done > 0
 
 
 def in_export(out: Path, pid: int) -> bool:
-    row = row_of(out)
+    row = row_of(out, pid)
     return row is not None and row.note == "exporting probes"
 
 
