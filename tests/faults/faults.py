@@ -62,6 +62,8 @@ class Forks:
         """Begins one, which `wait` ends; the number of its process."""
         self.number += 1
         files = {name: str(self.room / f"{self.number}.{name}") for name in ("out", "err")}
+        for file in files.values():  # whoever is killed at once opens none
+            Path(file).touch()
         request = {"words": [str(word) for word in words], **files, **asked}
         print(json.dumps(request), file=self._pipe("stdin"), flush=True)
         return int(self._pipe("stdout").readline())
