@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
     assert (one / "inner" / "file").read_text() == "x"
     assert [*other.iterdir()] == []
     assert not publishing_module._exchange(one, tmp_path / "nowhere")
+
+
+def test_a_system_that_cannot_exchange_names_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # an old C library
+    assert not publishing_module._exchange(tmp_path, tmp_path)
 
 
 def test_what_goes_wrong_leaves_the_one_before(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from edgeprune.errors import DataError, InputError, ResourceError
 from edgeprune.hashing import code_digest
 from edgeprune.progress import SILENT, Silent
 from edgeprune.publish import MANIFEST
-from edgeprune.run import BOOT_ID, Stage, digest, held, open_run
+from edgeprune.run import BOOT_ID, Stage, digest, held, open_run, write_json
 
 Build = Callable[[Path], None]
 FROM: dict[str, Any] = {"seed": 0, "parts": [1, 2], "nested": {"a": 1.5}}
@@ -402,3 +402,9 @@ def test_snapshots_are_those_of_the_stage_that_is_built_and_go_when_it_is_there(
         stage = run.stage("teach", FROM, build)
         assert seen == [stage.folder.name]
         assert not run.snapshots.exists()
+
+
+def test_a_stage_s_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    told = {"score": 0.5, "of": ["ü"]}
+    stage = run_once(tmp_path, lambda folder: write_json(folder / "scores.json", told))
+    assert stage.read("scores.json") == told
