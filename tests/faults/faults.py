@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from edgeprune.publish import manifest
+from edgeprune.publish import PART, manifest
 from edgeprune.report.folder import read_reports
 from edgeprune.ship.bundle import verify_bundle
 from edgeprune.status import read_status
@@ -118,10 +118,12 @@ def forking(room: Path, shim: Path | None, *preparation: str) -> Iterator[Forks]
 
 
 def tree(folder: Path) -> dict[str, object]:
-    """What a run folder holds, but for what tells of times and processes."""
+    """What a run folder holds, but for what tells of times and processes, or is half-written."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if f"{PART}/" in f"{name}/":
+            continue
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
         elif path.name == "manifest.json":
