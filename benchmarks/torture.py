@@ -146,7 +146,7 @@ class Tally:
 
     def keep(self) -> None:
         told = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        told["machine"] = {"python": platform.python_version(), "kernel": platform.release()}
+        told["taken on"] = {"python": platform.python_version(), "kernel": platform.release()}
         told[self.name] = self.row
         publish(RESULTS, json.dumps(told, indent=1) + "\n")
         self._kept_s = time.monotonic()
@@ -341,11 +341,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 10**6), how=st.sampled_from(["flip", "cut", "remove", "empty"]))
     def damage(self, which: int, how: str) -> None:
-        """A file of a stage or a bundle; and what is damaged is made again."""
+        """A file that the last run made or used; what is damaged is made again."""
+        self._ended_well(self.at.run(self.started, *self._words()))
+        used = json.loads((self.at.out / "status.json").read_text())["used"]
+        own = "budgets/" + self.recipe[1].replace("%", "pct")
         files = sorted(
             path
-            for pattern in ("stages/[!.]*/**/*", "budgets/*/bundle/*")
-            for path in self.at.out.glob(pattern)
+            for folder in (*(f"stages/{name}" for name in used), f"{own}/bundle")
+            for path in (self.at.out / folder).rglob("*")
             if path.is_file()
         )
         if files:

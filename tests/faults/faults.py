@@ -126,7 +126,7 @@ def tree(folder: Path) -> dict[str, object]:
             continue
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
-        elif path.name == "manifest.json":
+        elif path.name == "manifest.json" and not name.startswith("aside/"):
             told = json.loads(path.read_text())
             found[name] = {key: value for key, value in told.items() if key != "seconds"}
         elif path.is_file() and name not in (".lock", "status.json"):
