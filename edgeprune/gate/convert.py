@@ -15,6 +15,7 @@ from edgeprune.hashing import file_digest
 from edgeprune.measure.launch import files, prepare, sha256
 from edgeprune.measure.parity import check_converted
 from edgeprune.measure.target import Target
+from edgeprune.onnx_file import check_onnx
 
 # The stored format; 1 (0.1.0): the first.
 FORMAT = "edgeprune-converted/1"
@@ -49,7 +50,7 @@ def convert(
         raise RecipeError(f"--out {out}", why="exists already", remedy="give a new folder")
     subject, on = Subject.find(Path(path)), Target.parse(target)
     conditions = subject.conditions.but({"batch": batch, "sequence": sequence})
-    subject.examine()
+    check_onnx(subject.onnx)
     with prepare({"model": subject.onnx}, on, conditions.settings.load) as bench:
         model = bench.converted["model"]
         if model == subject.onnx:

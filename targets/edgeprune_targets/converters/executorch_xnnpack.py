@@ -40,4 +40,5 @@ def quantize(
     quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(module, quantizer)
     prepared(*examples)
-    return convert_pt2e(prepared)
+    quantized: torch.fx.GraphModule = convert_pt2e(prepared)
+    return quantized

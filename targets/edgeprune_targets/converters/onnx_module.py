@@ -179,6 +179,7 @@ class _Translation:
         table = self._held(rows.args[0]) if rows.target is _gather else None
         if table is not None and len(rows.users) == 1:
             scale, zero = (self._held(argument) for argument in call.args[1:])
+            assert scale is not None and zero is not None  # both are constants of the file
             with self._graph.inserting_before(rows):
                 rows.args = (self._constant(_dequantize(table, scale, zero)), *rows.args[1:])
             call.replace_all_uses_with(rows)
@@ -231,13 +232,13 @@ def _squeeze(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
 def _sum(
     x: Tensor, axes: Sequence[int], *, keepdims: int = 1, noop_with_empty_axes: int = 0
 ) -> Tensor:
-    return x.sum(axes, keepdim=bool(keepdims))
+    return x.sum(list(axes), keepdim=bool(keepdims))
 
 
 def _mean(
     x: Tensor, axes: Sequence[int], *, keepdims: int = 1, noop_with_empty_axes: int = 0
 ) -> Tensor:
-    return x.mean(axes, keepdim=bool(keepdims))
+    return x.mean(list(axes), keepdim=bool(keepdims))
 
 
 def _concat(*parts: Tensor, axis: int) -> Tensor:
@@ -267,7 +268,7 @@ def _softmax(x: Tensor, *, axis: int = -1) -> Tensor:
 
 
 def _transpose(x: Tensor, *, perm: Sequence[int]) -> Tensor:
-    return x.permute(perm)
+    return x.permute(list(perm))
 
 
 def _divide(x: Any, y: Any) -> Any:
