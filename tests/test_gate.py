@@ -331,13 +331,13 @@ def test_samples_that_were_asked_nothing_need_a_budget(save: Save, tmp_path: Pat
     [
         b"",
         b"text",
-        gzip.compress(b""),
-        gzip.compress(b"text"),
-        gzip.compress(b"{}"),
-        gzip.compress(b"[" * 100_000),
-        gzip.compress(b'{"format": "edgeprune-samples/9"}'),
-        gzip.compress(b'{"format": "edgeprune-samples/1", "launches": 3}'),
-        gzip.compress(b'{"format": "edgeprune-samples/1"}' * 100)[:-9],
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"text", mtime=0),
+        gzip.compress(b"{}", mtime=0),
+        gzip.compress(b"[" * 100_000, mtime=0),
+        gzip.compress(b'{"format": "edgeprune-samples/9"}', mtime=0),
+        gzip.compress(b'{"format": "edgeprune-samples/1", "launches": 3}', mtime=0),
+        gzip.compress(b'{"format": "edgeprune-samples/1"}' * 100, mtime=0)[:-9],
     ],
 )
 def test_a_file_that_holds_no_samples_is_one_line(tmp_path: Path, raw: bytes) -> None:
