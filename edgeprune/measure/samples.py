@@ -11,7 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,6 +198,10 @@ def _measurement(head: object, lines: Iterator[Any]) -> Sampled:
     latency = Latency.of([launch.pop("samples_ms") for launch in launches])
     facts = told.facts | {"launches": launches}
     kept = {key: value for key, value in told.profile.items() if key != "format"}
+    # pydantic leaves out what a dataclass has no field for.
+    for stored, known in ((kept, Profile), (told.asked or {}, Question)):
+        if unknown := stored.keys() - {one.name for one in fields(known)}:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     profile = _PROFILE.validate_python(kept | {"latency": latency, "facts": facts})
     asked = None if told.asked is None else _QUESTION.validate_python(told.asked)
     return Sampled(profile, asked, told.verdict)
