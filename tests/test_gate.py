@@ -467,6 +467,11 @@ SPOILT = {
 }
 
 
+def test_too_short_a_timing_says_how_much_it_takes() -> None:
+    (found,) = SPOILT["short_timing"].doubts
+    assert (found.code, found.text) == ("short_timing", "9.8 s of timing, it takes 10 s")
+
+
 def test_nothing_spoils_a_quiet_measurement() -> None:
     assert quiet().doubts == ()
     assert Question(12.0).answer(quiet()).outcome == "met"
