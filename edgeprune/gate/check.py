@@ -177,7 +177,7 @@ def check(
         gates=tuple(gates),
         targets=tuple(answers),
         attempt=attempt,
-        command=_command(path, demands, attempt),
+        command=str(discreet(_command(path, demands, attempt))),
         measuring_s=round(measuring_s, 3),
         total_s=round(time.monotonic() - started_s, 3),
     )
