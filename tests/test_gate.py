@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,21 @@ def test_a_second_look_is_taken_only_where_the_first_did_not_decide(save: Save) 
     assert len(taken["a"].profile.latency.launches_ms) == 5
     assert taken["b"].verdict["look"] > 1
     assert len(taken["b"].profile.latency.launches_ms) == 5 * 2 ** (taken["b"].verdict["look"] - 1)
+
+
+def test_a_model_without_a_budget_is_measured_in_the_first_look_only(save: Save) -> None:
+    few = Settings(launches=5, iterations=100, least_s=10.0, sequence=TOKENS)
+    models = {"dense": save("dense", width=640), "pruned": save("pruned")}
+    asked = []
+
+    def ask(taken: Mapping[str, Profile]) -> dict[str, Budget]:
+        asked.append(taken["dense"].latency.p90_ms)
+        return {"pruned": Budget(ms=taken["pruned"].latency.p90_ms)}
+
+    taken = look(models, NULL, few, ask)
+    assert taken["pruned"].verdict["look"] > 1
+    assert len(taken["dense"].profile.latency.launches_ms) == 5
+    assert len(asked) == 1
 
 
 def test_a_retry_of_the_job_is_the_next_look(save: Save) -> None:

@@ -36,12 +36,12 @@ def look(
 
     The data of the looks grow as n, 2n, 4n and are judged together; each look has its part of the
     error that `confidence` allows, so looking again costs certainty, not honesty. `ask` gives each
-    model's budget in ms from the profiles so far. A model without one is measured beside the
-    others for as long as any of them is open. `first` and `last` are the looks that this call
-    takes, for a gate that is started again. What was converted must answer alike on `rows`, as in
-    `profile`. Raises ParityError, TargetError, OnnxError, ResourceError.
+    model's budget in ms from the profiles of the first look; a model without one is measured in
+    that look only. `first` and `last` are the looks that this call takes, for a gate that is
+    started again. What was converted must answer alike on `rows`, as in `profile`. Raises
+    ParityError, TargetError, OnnxError, ResourceError.
     """
-    pending = dict(models)
+    pending, budgets = dict(models), dict[str, Budget]()
     taken: dict[str, Profile] = {}
     answered: dict[str, Sampled] = {}
     launches = settings.launches * 2 ** (first - 1)
@@ -49,16 +49,17 @@ def look(
         so_many = replace(settings, launches=launches, seed=settings.seed + 1000 * number)
         for name, new in profile(pending, target, so_many, progress, rows=rows).items():
             taken[name] = taken[name].joined(new) if name in taken else new
-        for name, budget in ask(taken).items():
-            if name in pending:
-                question = Question.of(
-                    budget, confidence, look=number, looks=looks, targets=targets
-                )
-                verdict = question.answer(taken[name])
-                answered[name] = Sampled(taken[name], question, verdict.to_dict())
-                if not verdict.is_open:
-                    del pending[name]
-        if not pending.keys() & answered.keys():
+        budgets = budgets or dict(ask(taken))
+        for name in budgets.keys() & pending.keys():
+            question = Question.of(
+                budgets[name], confidence, look=number, looks=looks, targets=targets
+            )
+            verdict = question.answer(taken[name])
+            answered[name] = Sampled(taken[name], question, verdict.to_dict())
+            if not verdict.is_open:
+                del pending[name]
+        pending = {name: path for name, path in pending.items() if name in budgets}
+        if not pending:
             break
         launches = len(next(iter(taken[name] for name in pending)).latency.launches_ms)
     return {name: answered.get(name, Sampled(taken[name])) for name in models}
