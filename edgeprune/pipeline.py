@@ -129,17 +129,19 @@ def choose(
     why = {kept.precision: "the only precision that was asked for"}
     if len(exported) > 1:
         fp32, int8 = exported
-        floor = recipe.floor * dense.validation_score
+        scores = [one.validation_score for one in (dense, fp32, int8)]
+        dense_score, fp32_score, int8_score = (cast(float, score) for score in scores)
+        floor = recipe.floor * dense_score
         pairs = zip(measured.of(int8), measured.of(fp32), strict=True)
         faster = all(ours.latency.p90_ms < theirs.latency.p90_ms for ours, theirs in pairs)
-        sound = int8.validation_score >= min(floor, fp32.validation_score)
+        sound = int8_score >= min(floor, fp32_score)
         kept = int8 if faster and sound else fp32
         reason = (
             "faster on the target, and within the quality floor on validation"
             if kept is int8
             else "not faster on the target"
             if not faster
-            else f"scores {int8.validation_score:.4f} on validation, the floor is {floor:.4f}"
+            else f"scores {int8_score:.4f} on validation, the floor is {floor:.4f}"
         )
         why = {"int8": reason, "fp32": "int8 is kept" if kept is int8 else "int8 does not pay"}
     at = measured.deciding(kept)

@@ -50,7 +50,7 @@ class Settings:
 # launches of 65 came to 35 independent samples, too few for any verdict, and 40 of 52 to 146.
 RUN_PLANS: Mapping[str, Settings] = {
     "rapid": Settings(launches=7, iterations=10, least_s=LEAST_SECONDS),
-    "quick": Settings(launches=24, iterations=6, least_s=LEAST_SECONDS),
+    "quick": Settings(launches=32, iterations=5, least_s=LEAST_SECONDS),
     "standard": Settings(launches=32, iterations=32, least_s=LEAST_SECONDS),
     "mlperf": Settings(launches=32, iterations=32, least_s=60.0),
 }

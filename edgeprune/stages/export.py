@@ -46,7 +46,7 @@ class Exported:
     precision: str
     parity: tuple[Parity, ...]
     contents: Contents
-    validation_score: float
+    validation_score: float | None  # where precisions are compared by it
     test_score: float
     stage: Stage
 
@@ -64,6 +64,8 @@ def export_model(
     for the fp32 file that it was made from.
     """
 
+    compared = len(materials.recipe.precisions) > 1
+
     def build(folder: Path) -> None:
         fp32 = to_onnx(model, folder / "model.onnx")
         length = materials.recipe.sequence
@@ -72,22 +74,23 @@ def export_model(
         parity = check_parity(fp32, reference, tokens, model.encoder.input_names, length)
         if precision == "int8":
             to_int8(fp32, folder / "int8.onnx").replace(fp32)
-        rows, sample = materials.validation
-        answers = {
-            "validation": answer_rows(fp32, sample.tokens),
-            "test": answer_rows(fp32, tokens, run.progress.step),
-        }
+        logits = answer_rows(fp32, tokens, run.progress.step)
         told = {
             "parity": [found.to_dict() for found in parity],
             "contents": inspect(fp32, model.encoder.shape).to_dict(),
-            "validation_score": materials.task.score(answers["validation"], rows),
-            "test_score": materials.task.score(answers["test"], materials.task.test),
+            "validation_score": None,
+            "test_score": materials.task.score(logits, materials.task.test),
         }
+        if compared:
+            rows, sample = materials.validation
+            logits = answer_rows(fp32, sample.tokens)
+            told["validation_score"] = materials.task.score(logits, rows)
         write_json(folder / "export.json", told)
 
     made_from = {
         "model": made_by.key,
         "precision": precision,
+        "compared": compared,
         "test": materials.task.digest,
         "sequence": materials.recipe.sequence,
         "versions": versions("torch", "onnx", "onnxscript", "onnxruntime"),

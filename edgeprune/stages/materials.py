@@ -34,7 +34,7 @@ WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
 RATE, WIDE_RATE = 1e-4, 5e-5
 RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
 # An effort is a time: where rows are longer, a step takes longer, and there are fewer of them.
-TOKENS_A_STEP, LEAST_SHARE = 512, 0.5
+TOKENS_A_STEP, LEAST_SHARE = 400, 0.5
 NEW_HEAD_RATE = 10.0  # times that for a head that starts from random weights
 
 
