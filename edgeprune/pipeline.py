@@ -83,7 +83,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         reports = []
         for budget in recipe.budgets:
             planned, student, exported = students[str(budget)]
-            kept, candidates = choose(recipe, dense, exported, measured)
+            kept, candidates = choose(recipe, teacher, student, exported, measured)
             made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
             reports.append(tell(run, materials, budget, made))
             ship(run, materials, made, reports[-1])
@@ -122,19 +122,21 @@ class Made:
 
 
 def choose(
-    recipe: Recipe, dense: Exported, exported: Sequence[Exported], measured: Measured
+    recipe: Recipe,
+    teacher: Teacher,
+    student: Student,
+    exported: Sequence[Exported],
+    measured: Measured,
 ) -> tuple[Exported, tuple[Candidate, ...]]:
     """int8 only where it is faster on every target and holds the quality floor on validation."""
     kept = exported[0]
     why = {kept.precision: "the only precision that was asked for"}
     if len(exported) > 1:
         fp32, int8 = exported
-        scores = [one.validation_score for one in (dense, fp32, int8)]
-        dense_score, fp32_score, int8_score = (cast(float, score) for score in scores)
-        floor = recipe.floor * dense_score
+        floor, int8_score = recipe.floor * teacher.score, cast(float, int8.validation_score)
         pairs = zip(measured.of(int8), measured.of(fp32), strict=True)
         faster = all(ours.latency.p90_ms < theirs.latency.p90_ms for ours, theirs in pairs)
-        sound = int8_score >= min(floor, fp32_score)
+        sound = int8_score >= min(floor, student.score)
         kept = int8 if faster and sound else fp32
         reason = (
             "faster on the target, and within the quality floor on validation"
