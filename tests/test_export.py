@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -111,10 +112,22 @@ def test_contents_tell_operators_inputs_and_fusions(exported: Path) -> None:
     assert contents.initializer_bytes == pytest.approx(4 * contents.parameters, rel=0.05)
     assert {name: row["expected"] for name, row in contents.fusions.items()} == {
         "Attention": 1,
-        "SkipLayerNormalization": 6,
         "BiasGelu": 2,
     }
     assert all(0 <= row["found"] <= row["expected"] for row in contents.fusions.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_onnxruntime_makes_no_skip_layer_normalization(
+    exported: Path, tmp_path: Path, precision: str
+) -> None:
+    path = exported if precision == "fp32" else to_int8(exported, tmp_path / "int8.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "runs.onnx")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    operators = {node.op_type for node in onnx.load(tmp_path / "runs.onnx").graph.node}
+    assert "LayerNormalization" in operators
+    assert "SkipLayerNormalization" not in operators
 
 
 def test_the_file_answers_each_row_as_its_model(

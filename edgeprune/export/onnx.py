@@ -57,6 +57,7 @@ def to_onnx(model: Classifier, path: Path) -> Path:
         )
     assert program is not None  # only the legacy exporter returns nothing
     _name_dimensions(program.model)
+    _forget_shapes(program.model)
     program.save(str(path), external_data=False)
     return path
 
@@ -68,6 +69,20 @@ def _name_dimensions(model: object) -> None:
         value.shape[0], value.shape[1] = "batch", "sequence"
     for value in graph.outputs:
         value.shape[0] = "batch"
+
+
+def _forget_shapes(model: object) -> None:
+    """Leave the shapes between operators out of the file.
+
+    By them, ONNX Runtime fuses residual and LayerNorm into SkipLayerNormalization, whose kernel for
+    processors is the slower way: a sixth of a small encoder's latency. Whoever wants shapes infers
+    them. (benchmarks/fusion.py)
+    """
+    graph = model.graph  # type: ignore[attr-defined]
+    for node in graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = value.type = None
 
 
 @contextlib.contextmanager
