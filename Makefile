@@ -3,7 +3,8 @@
 # make test-targets    the environments of all runtimes, and their tests
 # make lint    style, types and import contracts
 # make coverage   that tests go through every branch of what must not be wrong
-# make torture runs killed, refused, damaged: an hour of it; goes on where it was stopped
+# make torture runs killed, refused, damaged; bundles tampered with; readers fuzzed: hours of it,
+#              which go on where they were stopped
 # make bench   the published measurements; DATA=DIR adds those on real text
 # make lock    requirements/*.lock, with hashes; make audit: known vulnerabilities in them
 # make sbom    dist/edgeprune.cdx.json, the bill of materials of a release
@@ -17,6 +18,9 @@ RELEASE := .venv/.release
 
 # Those that `targets install` brings; `make test` tests the ones that are there.
 RUNTIMES := openvino mnn litert ncnn executorch ort-web
+
+# Whose modules must be gone through by every branch (pyproject.toml).
+COVERED := verdict run publish bundle release shell
 
 .PHONY: demo test test-targets lint coverage torture bench lock audit sbom
 
@@ -40,11 +44,14 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 coverage: $(INSTALLED)
-	$(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,verdict bundle release shell))
+	$(BIN)/coverage run -m pytest -q $(addprefix tests/test_,$(addsuffix .py,$(COVERED)))
 	$(BIN)/coverage report
 
 torture: $(INSTALLED)
 	$(BIN)/python benchmarks/torture.py
+	$(BIN)/python benchmarks/tamper.py
+	$(BIN)/pip install -q -c constraints.txt atheris
+	$(BIN)/python benchmarks/fuzz.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/latency_table.py

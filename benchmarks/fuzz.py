@@ -6,7 +6,8 @@ Everything that is read from strangers has a target below. Anything but an error
 `uncaught`, and over 5 s of processor time as a hang. Of the corpus of each target the smallest
 files are kept in benchmarks/corpus/NAME.zip, which tests/test_fuzz.py goes through again; what was
 uncaught once is kept in it too. Writes benchmarks/results/fuzz.json after each part, and goes on
-from there when it is called again. A part is known by its target and its seed.
+from there when it is called again; exits 1 if anything was uncaught or hung. A part is known by its
+target and its seed.
 """
 
 from __future__ import annotations
@@ -577,6 +578,7 @@ def main() -> None:
     for name in asked.only:
         told = targets.setdefault(name, empty | {"uncaught": {}, "seeds": []})
         fuzz(name, int(EXECUTIONS[name] * asked.share), told, save)
+    sys.exit(bool(found.get("uncaught") or found.get("hangs")))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.child import child_process
+
 MARK = "edgeprune-said"  # as the programs have it
 OPEN_FILES = 64
 # Set before anything is imported. `-I` leaves out what the user's environment adds to Python's
@@ -75,17 +77,8 @@ def confined(
     given = json.dumps([limits, folders, str(program), list(words)])
     # Some Pythons find their own library by it; nothing else of the environment goes over.
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    with subprocess.Popen(
-        [sys.executable, "-I", "-B", "-c", LAUNCH, given],
-        cwd="/",
-        env=ENVIRONMENT | kept,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as child:
+    command = [sys.executable, "-I", "-B", "-c", LAUNCH, given]
+    with child_process(command, folder="/", environment=ENVIRONMENT | kept) as child:
 
         def wait() -> Ended:
             try:
@@ -97,11 +90,7 @@ def confined(
                 return Ended(None, _why(child.returncode, errors, limits))
             return Ended(told)
 
-        try:
-            yield wait
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+        yield wait
 
 
 def said(output: str) -> Mapping[str, Any] | None:

@@ -1,15 +1,40 @@
-"""SIGINT and SIGTERM at a good moment: the first one waits for it, the second one does not."""
+"""SIGINT and SIGTERM: none is lost, and the first one may wait for a good moment."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 GRACE_S = 8.0  # after which the moment was not good enough
+AGAIN_S = 0.1  # in which a finalizer is over
+
+
+@contextlib.contextmanager
+def none_lost() -> Iterator[None]:
+    """Within, a signal that raised its exception where Python drops exceptions comes once more.
+
+    That is in finalizers and in callbacks of weak references, of which torch's exporter has many.
+    """
+    before = sys.unraisablehook
+
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        for kind, number in ((KeyboardInterrupt, signal.SIGINT), (SystemExit, signal.SIGTERM)):
+            if issubclass(dropped.exc_type, kind):
+                later = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+                later.daemon = True
+                return later.start()
+        before(dropped)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""The first signal waits for a good moment, the second does not."""
+"""No signal is lost; the first waits for a good moment, the second does not."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from edgeprune import interruption
-from edgeprune.interruption import at_a_good_moment
+from edgeprune.interruption import at_a_good_moment, none_lost
 
 SIGNALS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: SystemExit}
 
@@ -75,6 +76,31 @@ def test_handlers_are_as_before_afterwards() -> None:
     with pytest.raises(ValueError, match="its own"), at_a_good_moment():
         raise ValueError("its own")
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_a_finalizer_comes_again(number: signal.Signals) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+            pytest.fail("went on")
+
+    with pytest.raises(SIGNALS[number]), none_lost():
+        Dropped()
+        threading.Event().wait(60)
+        pytest.fail("it was lost")
+
+
+def test_what_else_a_finalizer_drops_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            raise ValueError("odd")
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+    with none_lost():
+        Dropped()
+    assert told == [ValueError]
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

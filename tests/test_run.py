@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from edgeprune.errors import DataError, InputError, ResourceError
 from edgeprune.hashing import code_digest
 from edgeprune.progress import SILENT, Silent
 from edgeprune.publish import MANIFEST
-from edgeprune.run import BOOT_ID, Stage, digest, held, open_run, write_json
+from edgeprune.run import BOOT_ID, FORMAT, Stage, digest, held, open_run, write_json
 
 Build = Callable[[Path], None]
 FROM: dict[str, Any] = {"seed": 0, "parts": [1, 2], "nested": {"a": 1.5}}
@@ -54,9 +56,41 @@ def test_a_stage_is_made_in_its_own_folder(tmp_path: Path, work: Work) -> None:
     assert stage.folder.name.startswith("teach-")
     assert not stage.cached
     assert stage.read("answer.json") == {"done": 1}
+    assert stage.folder.name == f"teach-{stage.key[:12]}"
     manifest = json.loads((stage.folder / MANIFEST).read_text())
-    assert set(manifest["files"]) == {"answer.json", "inner/weights.bin"}
-    assert manifest["made_from"] == {"code": code_digest(), **FROM}
+    assert set(manifest.pop("files")) == {"answer.json", "inner/weights.bin"}
+    assert manifest == {
+        "format": FORMAT,
+        "stage": "teach",
+        "key": stage.key,
+        "made_from": {"code": code_digest(), **FROM},
+        "seconds": stage.seconds,
+    }
+
+
+def test_the_key_is_the_hash_of_all_that_a_stage_is_made_from(tmp_path: Path, work: Work) -> None:
+    made_from = {"code": code_digest(), **FROM}
+    stage = run_once(tmp_path, work)
+    assert stage.key == digest({"stage": "teach", "format": FORMAT, "made_from": made_from})
+
+
+def test_the_hash_of_a_value_is_that_of_its_canonical_json() -> None:
+    text = '{"a":[1.5,null,"\\u00fc"],"b":"folder/file"}'
+    value = {"b": Path("folder/file"), "a": [1.5, None, "ü"]}
+    assert digest(value) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_stage_keeps_how_long_its_work_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+
+    def work(folder: Path) -> None:
+        now_s[0] += 2.34567
+
+    assert run_once(tmp_path, work).seconds == 2.346
+    assert run_once(tmp_path, work).seconds == 2.346  # found again
 
 
 def test_a_second_call_redoes_nothing(tmp_path: Path, work: Work) -> None:
@@ -142,10 +176,13 @@ def test_a_spoiled_stage_is_noticed_and_made_again(
     assert run_once(tmp_path, work).cached
 
 
-def test_a_manifest_of_another_key_is_not_believed(tmp_path: Path, work: Work) -> None:
+@pytest.mark.parametrize("other", [{"key": "0" * 64}, {"format": 0}], ids=str)
+def test_a_manifest_of_another_key_or_format_is_not_believed(
+    tmp_path: Path, work: Work, other: dict[str, Any]
+) -> None:
     stage = run_once(tmp_path, work)
     manifest = json.loads((stage.folder / MANIFEST).read_text())
-    (stage.folder / MANIFEST).write_text(json.dumps(manifest | {"key": stage.key[:12] + "0" * 52}))
+    (stage.folder / MANIFEST).write_text(json.dumps(manifest | other))
     assert not run_once(tmp_path, work).cached
 
 
@@ -252,15 +289,19 @@ def test_a_process_that_was_killed_leaves_the_folder_usable_and_clean(
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, work: Work) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="not empty, and not a run folder"):
+    with pytest.raises(InputError) as caught:
         run_once(tmp_path, work)
+    assert str(caught.value) == (
+        f"--out {tmp_path} — not empty, and not a run folder — give a new folder"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_file_is_no_folder(tmp_path: Path, work: Work) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(InputError, match="is a file"):
+    with pytest.raises(InputError) as caught:
         run_once(tmp_path / "run", work)
+    assert str(caught.value) == f"--out {tmp_path / 'run'} — is a file — give a folder"
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path, work: Work) -> None:
@@ -273,6 +314,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, work: Work) -> Non
     with pytest.raises(ResourceError) as caught:
         run_once(tmp_path / "file" / "run", work)
     assert caught.value.exit_code == 5
+    assert str(caught.value).startswith(f"run folder {tmp_path / 'file' / 'run'} — ")
+    assert "Not a directory" in str(caught.value)
 
 
 def test_a_disk_that_says_no_is_told_with_the_file(tmp_path: Path) -> None:
@@ -408,3 +451,4 @@ def test_a_stage_s_json_is_read_as_it_was_written(tmp_path: Path) -> None:
     told = {"score": 0.5, "of": ["ü"]}
     stage = run_once(tmp_path, lambda folder: write_json(folder / "scores.json", told))
     assert stage.read("scores.json") == told
+    assert (stage.folder / "scores.json").read_text() == json.dumps(told, indent=1)

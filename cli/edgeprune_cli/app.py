@@ -18,6 +18,7 @@ import typer
 
 import edgeprune
 from edgeprune.errors import EdgepruneError, InputError, ResourceError, TargetError
+from edgeprune.interruption import none_lost
 from edgeprune_cli import show
 
 if TYPE_CHECKING:
@@ -934,7 +935,8 @@ def main(words: Sequence[str] | None = None) -> int:
     # Raised as an exception, so that measuring processes and temporary folders are cleaned up.
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return app(words, prog_name="edgeprune", standalone_mode=False) or 0
+        with none_lost():
+            return app(words, prog_name="edgeprune", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as error:

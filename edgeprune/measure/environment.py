@@ -9,16 +9,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +24,7 @@ from pathlib import Path
 from packaging.version import Version
 from platformdirs import user_cache_path
 
+from edgeprune.child import child_process
 from edgeprune.errors import EdgepruneError, ResourceError, TargetError
 from edgeprune.measure.target import Check
 from edgeprune.progress import SILENT, Progress
@@ -121,23 +120,11 @@ class Environment(ABC):
 
     def _run(self, command: Sequence[str], folder: Path) -> None:
         """Runs an installer; nothing of it lives on."""
-        with subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        ) as child:
+        with child_process(command, folder=folder) as child:
             try:
-                said, _ = child.communicate(timeout=LIMIT_S)
+                said = "\n".join(child.communicate(timeout=LIMIT_S))
             except subprocess.TimeoutExpired:
                 said = f"not done within {LIMIT_S:g} s"
-            finally:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, signal.SIGKILL)
         if child.returncode:
             raise self._failed(said)
 

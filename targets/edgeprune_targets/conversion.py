@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgeprune.child import child_process
 from edgeprune.confined import said
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
 from edgeprune.onnx_file import load_onnx
@@ -60,24 +60,11 @@ def convert(
 def _run(command: Sequence[str], scratch: str, limit_s: float) -> tuple[int | None, str, str]:
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     environment |= {"TMPDIR": scratch, "ORT_DISABLE_TELEMETRY": "1"}
-    with subprocess.Popen(
-        command,
-        cwd=scratch,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as child:
+    with child_process(command, folder=scratch, environment=environment) as child:
         try:
             output, errors = child.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             return None, "", ""
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
     return child.returncode, output, errors
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeprune.child import child_process, kill_group
 from edgeprune.errors import RecipeError
 from edgeprune.measure.target import Check, Device, Finished, Program
 from edgeprune_targets.facts import machine_facts
@@ -72,44 +72,27 @@ class Local(Device):
     def run(self, command: Sequence[str], folder: str, *, limit_s: float) -> Finished:
         environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment["TMPDIR"] = folder
-        try:
-            child = subprocess.Popen(
-                list(command),
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,  # a group of its own, so that all of it can be ended
-            )
-        except OSError as error:
-            return Finished(127, "", str(error))
-        with child:
+        with contextlib.ExitStack() as stack:
+            try:
+                started = child_process(command, folder=folder, environment=environment)
+                child = stack.enter_context(started)
+            except OSError as error:
+                return Finished(127, "", str(error))
             threading.Thread(target=_end_what_outlives, args=(child,), daemon=True).start()
             try:
                 output, errors = child.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
-                _end(child)
+                kill_group(child)
                 output, errors = child.communicate()
                 return Finished(None, output, errors)
-            finally:
-                _end(child)  # also when we are interrupted
         return Finished(child.returncode, output, errors)
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    """Kills the child's whole group, grandchildren included."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _end_what_outlives(child: subprocess.Popen[str]) -> None:
     """Kills grandchildren as soon as the child has ended: they may hold its output open."""
     with contextlib.suppress(ChildProcessError):  # collected already
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        _end(child)
+        kill_group(child)
 
 
 def _read(path: str, pattern: str = "") -> str:

@@ -11,14 +11,15 @@ import os
 import re
 import secrets
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from edgeprune.child import child_process
 from edgeprune.errors import EdgepruneError, RefusedError, ResourceError, TargetError
 from edgeprune.hashing import file_digest
 from edgeprune.measure.launch import files
@@ -90,7 +91,7 @@ class Link:
     ) -> Finished:
         """Runs a script there with `words` as $1, $2, …; raises what `lost` makes of a failure."""
         line = _line(f"({script})", *words)
-        with self._started(line, stdin or subprocess.DEVNULL) as client:
+        with self._client(line, stdin or subprocess.DEVNULL) as client:
             try:
                 output, errors = client.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
@@ -129,7 +130,7 @@ class Link:
         with (
             os.fdopen(theirs, "rb") as read_end,
             os.fdopen(ours, "wb", buffering=0) as stdin,
-            self._started(line, read_end) as client,
+            self._client(line, read_end) as client,
         ):
             read_end.close()
             try:
@@ -139,23 +140,11 @@ class Link:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     client.communicate(timeout=LEAVE_S)
 
-    @contextlib.contextmanager
-    def _started(self, line: str, stdin: IO[bytes] | int) -> Iterator[subprocess.Popen[str]]:
-        """The client with a line; nothing of it lives on here."""
-        with subprocess.Popen(
-            [*self.client, line],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # a group with the clients that reach its jump hosts
-        ) as client:
-            try:
-                yield client
-            finally:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(client.pid, signal.SIGKILL)
+    def _client(
+        self, line: str, stdin: IO[bytes] | int
+    ) -> AbstractContextManager[subprocess.Popen[str]]:
+        """The client with a line; it and the clients that reach its jump hosts end with this."""
+        return child_process([*self.client, line], stdin=stdin)
 
 
 def _line(script: str, *words: str) -> str:
