@@ -314,8 +314,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, work: Work) -> Non
     with pytest.raises(ResourceError) as caught:
         run_once(tmp_path / "file" / "run", work)
     assert caught.value.exit_code == 5
-    assert str(caught.value).startswith(f"run folder {tmp_path / 'file' / 'run'} — ")
-    assert "Not a directory" in str(caught.value)
+    out = tmp_path / "file" / "run"
+    assert str(caught.value).startswith(f"run folder {out} ({out / 'stages'}) — Not a directory")
 
 
 def test_a_disk_that_says_no_is_told_with_the_file(tmp_path: Path) -> None:
