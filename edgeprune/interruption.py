@@ -16,9 +16,11 @@ AGAIN_S = 0.1  # in which a finalizer is over
 
 @contextlib.contextmanager
 def none_lost() -> Iterator[None]:
-    """Within, a signal that raised its exception where Python drops exceptions comes once more.
+    """Within, a signal whose exception was dropped or exchanged for another one still counts.
 
-    That is in finalizers and in callbacks of weak references, of which torch's exporter has many.
+    Python drops those of finalizers and of callbacks of weak references, of which torch's exporter
+    has many: there the signal comes once more. A C library whose import is cut off makes an
+    ImportError of it: the signal's own exception leaves this.
     """
     before = sys.unraisablehook
 
@@ -33,8 +35,19 @@ def none_lost() -> Iterator[None]:
     sys.unraisablehook = again
     try:
         yield
+    except Exception as error:
+        if signalled := behind(error):
+            raise signalled from None
+        raise
     finally:
         sys.unraisablehook = before
+
+
+def behind(error: BaseException | None) -> BaseException | None:
+    """The exception of a signal that an error was made of, if it was."""
+    while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from edgeprune.course import Course, Note, StageRow
 from edgeprune.errors import DataError, InputError
+from edgeprune.interruption import behind
 from edgeprune.publish import publish
 from edgeprune.recipe import Recipe
 from edgeprune.run import Run, held
@@ -205,7 +206,7 @@ def recording(
     try:
         yield replace(run, progress=recorder)
     except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if behind(error):
             recorder.end("interrupted")
         else:
             recorder.end("failed", " ".join(str(error).split()) or type(error).__name__)

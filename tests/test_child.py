@@ -27,6 +27,8 @@ def test_what_it_writes_is_text_whatever_it_is() -> None:
 
 
 def test_its_own_children_end_with_it_when_its_user_is_interrupted() -> None:
+    grandchild = 0
+
     def interrupted() -> None:
         nonlocal grandchild
         with child_process([sys.executable, "-c", FAMILY], stdin=subprocess.PIPE) as child:
@@ -35,7 +37,6 @@ def test_its_own_children_end_with_it_when_its_user_is_interrupted() -> None:
             assert grandchild in processes()
             raise KeyboardInterrupt
 
-    grandchild = 0
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     until(lambda: grandchild not in processes())

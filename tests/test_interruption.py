@@ -91,6 +91,23 @@ def test_a_signal_in_a_finalizer_comes_again(number: signal.Signals) -> None:
         pytest.fail("it was lost")
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_became_another_error_is_still_one(number: signal.Signals) -> None:
+    def load() -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:  # as C libraries do while they are imported
+            raise ImportError("initialization failed") from error
+
+    with pytest.raises(SIGNALS[number]), none_lost():
+        try:
+            load()
+        except ImportError:
+            raise ValueError("no such model") from None
+    with pytest.raises(ValueError, match="its own"), none_lost():
+        raise ValueError("its own")
+
+
 def test_what_else_a_finalizer_drops_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dropped:
         def __del__(self) -> None:

@@ -257,6 +257,13 @@ def test_a_folder_that_is_no_run_says_what_to_give(tmp_path: Path) -> None:
 # --- ends -----------------------------------------------------------------------------------
 
 
+def made_of(signalled: SystemExit) -> ImportError:
+    """As a C library does whose import is cut off."""
+    error = ImportError("initialization failed")
+    error.__cause__ = signalled
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "state", "told"),
     [
@@ -264,6 +271,7 @@ def test_a_folder_that_is_no_run_says_what_to_give(tmp_path: Path) -> None:
         (ZeroDivisionError(), "failed", "ZeroDivisionError"),
         (KeyboardInterrupt(), "interrupted", ""),
         (SystemExit(143), "interrupted", ""),
+        (made_of(SystemExit(143)), "interrupted", ""),
     ],
 )
 def test_what_ended_a_run_is_kept(

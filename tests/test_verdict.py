@@ -154,6 +154,11 @@ def test_a_doubt_from_elsewhere_allows_only_inconclusive() -> None:
     assert verdict.reasons == (doubt,)
 
 
+def test_a_timing_that_was_too_short_says_how_long_it_takes() -> None:
+    doubt = Reason("short_timing", "2 s of timing")
+    assert judge(even(), Budget.parse("16ms"), doubts=[doubt]).more == "10 s of timing"
+
+
 def test_a_share_that_was_not_resolved_is_refused() -> None:
     with pytest.raises(BudgetError, match="50%"):
         judge(even(), Budget.parse("50%"))
