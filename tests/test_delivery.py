@@ -21,12 +21,11 @@ import pytest
 from bundles import another, digits, other_answers, rewritten
 
 import edgeprune
-from edgeprune import delivery
 from edgeprune.confined import MARK
 from edgeprune.delivery import Outcome, exit_code, find_place, rollback, ship
 from edgeprune.errors import InputError, OnnxError, ParityError, RefusedError, TargetError
 from edgeprune.hashing import file_digest
-from edgeprune.ship import prove, release
+from edgeprune.ship import golden, prove, release
 from edgeprune.ship.bundle import MODEL, verify_bundle
 from edgeprune.ship.deploy import Place, deploy, roll_back
 from edgeprune_cli.app import main
@@ -94,9 +93,9 @@ def test_a_bundle_of_an_earlier_format_has_its_files_compared(small_bundle: Path
 def test_a_model_that_does_not_run_here_is_a_matter_of_the_runtime(small_bundle: Path) -> None:
     def feeds_lacking(manifest: dict[str, Any]) -> None:
         path = small_bundle / "golden.json"
-        golden = json.loads(path.read_text())
-        del golden["inputs"]["attention_mask"]
-        path.write_text(json.dumps(golden))
+        told = json.loads(path.read_text())
+        del told["inputs"]["attention_mask"]
+        path.write_text(json.dumps(told))
         manifest["files"]["golden.json"] = {
             "size": path.stat().st_size,
             "sha256": file_digest(path),
@@ -110,7 +109,7 @@ def test_a_model_that_does_not_run_here_is_a_matter_of_the_runtime(small_bundle:
 def test_a_model_that_needs_more_than_there_is_for_it_is_told(
     small_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "MEMORY_MB", 30.0)
+    monkeypatch.setattr(golden, "MEMORY_MB", 30.0)
     with pytest.raises(TargetError, match=f"bundle {small_bundle} — asking its model"):
         edgeprune.verify(small_bundle)
 
@@ -166,8 +165,8 @@ def test_answers_are_compared_within_what_the_manifest_allows(
 
 
 def test_a_tie_within_the_tolerance_may_fall_either_way() -> None:
-    golden, got = [[1.0, 1.0005]], [[1.0003, 1.0001]]
-    assert prove.compare(golden, got, EXACT)["agrees"]
+    expected, got = [[1.0, 1.0005]], [[1.0003, 1.0001]]
+    assert prove.compare(expected, got, EXACT)["agrees"]
     assert not prove.compare([[1.0, 1.1]], [[1.1, 1.0]], EXACT)["agrees"]
 
 

@@ -863,7 +863,7 @@ WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "out is a file": (("--out", "model.onnx"), "EP100", "is a file"),
     "out holds something else": (("--out", "task"), "EP100", "not empty"),
     "out below a file": (("--out", "model.onnx/new"), "EP500", "Not a directory"),
-    "out where nothing can be written": (("--out", "/proc/new"), "EP500", "run folder /proc/new"),
+    "out where nothing can be written": (("--out", "/proc/new"), "EP500", "/proc"),
     "task below a file": (("--task", "model.onnx/x.jsonl"), "EP130", "no such file or folder"),
     "model below a file": (("--model", "./model.onnx/x"), "EP140", "does not exist"),
     "recipe saved below a file": (

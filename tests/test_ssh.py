@@ -362,6 +362,15 @@ def test_a_link_that_freezes_leaves_nothing_running(
     assert gone(pid)
 
 
+@pytest.fixture
+def _sigint() -> Iterator[None]:
+    """Is heard by children; whoever starts the tests may ignore it, and they would too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ending_the_command_ends_what_runs_there(
     server: Server, onnx: Path, number: signal.Signals
