@@ -32,5 +32,6 @@ def resized(source: Path, sizes: Mapping[int, int], path: Path) -> Path:
                 continue
             new = (SCALE * random.standard_normal(shape)).astype(value.dtype)
         tensor.CopyFrom(numpy_helper.from_array(new, tensor.name))
+    del model.graph.value_info[:]  # weights' old widths stand there too
     onnx.save(model, path)
     return path
