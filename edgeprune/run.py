@@ -41,6 +41,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _key(said: Mapping[str, Any]) -> str:
+    """The key of a stage whose manifest says this."""
+    return digest({name: said.get(name) for name in ("stage", "format", "made_from")})
+
+
 @dataclass(frozen=True)
 class Stage:
     """A finished stage: its folder, and the key by which later stages name it."""
@@ -81,7 +86,7 @@ class Run:
         `build` writes into a folder of its own, which gets its name when it is whole.
         """
         made_from = {"code": code_digest(), **made_from}
-        key = digest({"stage": name, "format": FORMAT, "made_from": made_from})
+        key = _key({"stage": name, "format": FORMAT, "made_from": made_from})
         folder = self.folder / STAGES / f"{name}-{key[:12]}"
         said = self._found(folder, key)
         cached = said is not None
@@ -99,7 +104,10 @@ class Run:
         if not folder.exists():
             return None
         try:
-            return manifest(folder, format=FORMAT, key=key)
+            said = manifest(folder, format=FORMAT, key=key)
+            if _key(said) != key or not isinstance(said.get("seconds"), float):
+                raise Torn("its manifest is not as it was written")
+            return said
         except Torn as why:
             there = set_aside(folder, self.aside)
             self.progress.note(f"{STAGES}/{folder.name}: {why}; made again, kept as {there}")

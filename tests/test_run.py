@@ -176,8 +176,18 @@ def test_a_spoiled_stage_is_noticed_and_made_again(
     assert run_once(tmp_path, work).cached
 
 
-@pytest.mark.parametrize("other", [{"key": "0" * 64}, {"format": 0}], ids=str)
-def test_a_manifest_of_another_key_or_format_is_not_believed(
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"key": "0" * 64},
+        {"format": 0},
+        {"stage": "teech"},
+        {"made_from": {"seed": 1}},
+        {"seconds": None},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_does_not_say_what_the_stage_is_is_not_believed(
     tmp_path: Path, work: Work, other: dict[str, Any]
 ) -> None:
     stage = run_once(tmp_path, work)
