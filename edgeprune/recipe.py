@@ -58,8 +58,8 @@ class Recipe(BaseModel):
     ] = Field(
         default=["ort"],
         min_length=1,
-        description="Where latency counts: a runtime, or runtime@device (`targets list`). A "
-        "budget must be met on each of several.",
+        description="Where latency counts: a runtime, or runtime@device (`targets list`), with "
+        "an option as in openvino:bf16. A budget must be met on each of several.",
     )
     out: Path = Field(default=Path("runs/edgeprune"), description="The run folder.")
 

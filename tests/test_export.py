@@ -17,10 +17,11 @@ from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import OnnxError, ParityError
-from edgeprune.export.answers import Inputs, answer_rows, check_parity, open_session
+from edgeprune.export.answers import Inputs, answer_rows, check_parity
 from edgeprune.export.inspect import inspect
 from edgeprune.export.onnx import OPSET, to_onnx
 from edgeprune.export.quantize import to_int8
+from edgeprune.onnx_session import open_session
 from edgeprune.parity import compare
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.tokens import Tokens

@@ -110,7 +110,7 @@ def test_the_facts_travel_with_the_numbers(save: Save) -> None:
     taken = profile({"model": path}, ORT, replace(FEW, threads=2))["model"]
     facts = taken.facts
     assert facts["settings"]["threads"] == facts["runtime"]["intra_op_threads"] == 2
-    assert facts["runtime"]["spinning"] is False
+    assert facts["runtime"]["config"]["session.intra_op.allow_spinning"] == "0"
     assert facts["device"]["cpu"]
     assert len(facts["launches"]) == 2
     assert facts["launches"][0]["before"]["load"]

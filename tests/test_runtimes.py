@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from transformers import BertConfig
@@ -22,15 +21,17 @@ from edgeprune.export.quantize import to_int8
 from edgeprune.measure.launch import Blocks, Load, prepare
 from edgeprune.measure.profile import Profile, Settings, profile
 from edgeprune.measure.target import Runtime, Target
+from edgeprune.onnx_session import open_session
 from edgeprune.parity import compare
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import RuntimeContract, save_tiny_onnx
-from edgeprune_targets.conversion import CONVERTERS
+from edgeprune_targets.conversion import converter_of
 from edgeprune_targets.executorch import ExecuTorch
 from edgeprune_targets.litert import LiteRt
 from edgeprune_targets.mnn import Mnn
 from edgeprune_targets.ncnn import Ncnn
 from edgeprune_targets.openvino import OpenVino
+from edgeprune_targets.ort import OnnxRuntime
 from edgeprune_targets.ort_mobile import OrtMobile
 from edgeprune_targets.ort_web import OrtChromium, OrtWeb
 
@@ -93,7 +94,7 @@ class Usable(RuntimeContract, ABC):
         program = self.runtime().program()
         if not program.portable:
             pytest.skip("no Python")
-        converter = CONVERTERS / program.session.name
+        converter = converter_of(program.session.stem)
         loaded = [str(path) for path in (program.session, converter) if path.exists()]
         words = [*(program.local or (sys.executable, "-P")), "-c", LOAD, *loaded]
         quiet = {"ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "TF_BUILD", "JENKINS_URL"}
@@ -124,6 +125,42 @@ class Usable(RuntimeContract, ABC):
         assert parity["agreement"] >= 0.9
 
 
+class TestOrt(Usable):
+    @classmethod
+    def runtime(cls) -> Runtime:
+        return OnnxRuntime()
+
+    def check_parity(self, onnx: Path, taken: Profile) -> None:
+        assert taken.facts["parity"] is None  # the very file, by what all are compared with
+
+    def test_a_provider_that_is_asked_for_is_told_and_compared(
+        self, models: Mapping[str, Path]
+    ) -> None:
+        target = Target.parse("ort:cpu")
+        taken = profile({"model": models["uneven"]}, target, BRIEF)["model"]
+        assert taken.facts["runtime"]["requested_providers"] == ["CPUExecutionProvider"]
+        assert set(taken.facts["runtime"]["placement"]) == {"CPUExecutionProvider"}
+        assert taken.facts["parity"]["agreement"] == 1
+
+    @pytest.mark.parametrize("name", ["no-such", "xnnpack"])
+    def test_a_provider_that_is_not_there_is_told_with_those_that_are(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        onnx = save_tiny_onnx(tmp_path / "model.onnx")
+        with pytest.raises(TargetError, match=f"{name!r}; it has .*cpu") as caught:
+            profile({"model": onnx}, Target.parse(f"ort:{name}"), BRIEF)
+        assert caught.value.exit_code == 4
+        assert "\n" not in str(caught.value)
+
+    def test_int8_answers_as_fp32_on_every_processor(self, models: Mapping[str, Path]) -> None:
+        """Without an option its products overflow on x86 processors that have no VNNI."""
+        with prepare({k: models[k] for k in ("uneven", "int8")}, self._target(), BRIEF.load) as b:
+            mask = np.ones((1, 16), np.int64)
+            feeds = {"input_ids": mask * 7, "attention_mask": mask, "token_type_ids": mask * 0}
+            ((fp32,),), ((int8,),) = b.answer("uneven", [feeds]), b.answer("int8", [feeds])
+        assert compare((1, 16), int8, fp32).cosine > 0.99
+
+
 class TestOrtMobile(Usable):
     @classmethod
     def runtime(cls) -> Runtime:
@@ -148,6 +185,24 @@ class TestOpenVino(Usable):
         taken = profile({"model": onnx}, self._target(), BRIEF)["model"]
         assert taken.facts["runtime"]["precision"] == "f32"
         assert taken.facts["runtime"]["threads"] == "1"
+
+    def test_a_precision_that_is_asked_for_is_what_runs_or_is_refused(
+        self, models: Mapping[str, Path]
+    ) -> None:
+        target = Target.parse("openvino:bf16")
+        try:
+            taken = profile({"model": models["uneven"]}, target, BRIEF)["model"]
+        except TargetError as error:
+            assert "no bf16 on this processor; it has f32" in str(error)
+            return
+        assert taken.facts["runtime"]["precision"] == "bf16"
+
+    def test_a_precision_that_it_does_not_know_is_told_with_those_that_it_does(
+        self, tmp_path: Path
+    ) -> None:
+        onnx = save_tiny_onnx(tmp_path / "model.onnx")
+        with pytest.raises(TargetError, match="no precision 'int4'; there are f32, bf16, f16"):
+            profile({"model": onnx}, Target.parse("openvino:int4"), BRIEF)
 
 
 class TestMnn(Usable):
@@ -200,10 +255,7 @@ class InJavaScript(Usable, ABC):
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask * 0}
         with prepare({"model": onnx}, self._target(), BRIEF.load) as bench:
             ((ours,),) = bench.answer("model", [feeds])
-        options = onnxruntime.SessionOptions()
-        # Without it, its int8 products overflow on x86 processors that have no VNNI.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        (theirs,) = onnxruntime.InferenceSession(onnx, options).run(None, feeds)
+        (theirs,) = open_session(onnx).run(None, feeds)
         assert compare((2, 16), ours, theirs).cosine > 0.99
 
     def test_it_runs_on_this_machine_only(self) -> None:

@@ -105,6 +105,8 @@ def test_a_misspelled_target_is_told_what_there_is(text: str, remedy: str | None
         "ort@far:a\n",
         "-oProxyCommand",
         "ort@-far:x",
+        "ort:-x",
+        "ort:$(id)",
         "$(id)@local",
         "../ort",
     ],
@@ -114,6 +116,26 @@ def test_what_a_shell_could_misread_is_refused(text: str) -> None:
     with pytest.raises(RefusedError) as error:
         Target.parse(text + "x" if text.endswith("\n") else text)
     assert error.value.exit_code == 6
+
+
+def test_an_option_of_the_runtime_is_part_of_the_name() -> None:
+    target = Target.parse("ort:xnnpack@ssh:pi4")
+    assert (target.name, target.option) == ("ort:xnnpack@ssh:pi4", "xnnpack")
+    assert isinstance(target.runtime, OnnxRuntime)
+    assert Target.parse("ort:xnnpack@local").name == "ort:xnnpack"
+    assert Target.parse("ort").option == ""
+
+
+@pytest.mark.parametrize("text", ["null:fast", "null:fast@local"])
+def test_a_runtime_without_options_takes_none(text: str) -> None:
+    with pytest.raises(RecipeError, match="null takes no option"):
+        Target.parse(text)
+
+
+@pytest.mark.parametrize("text", ["ort:", "ort:a b", "ort:a.b"])
+def test_an_option_is_a_plain_name(text: str) -> None:
+    with pytest.raises(RecipeError, match="not a runtime"):
+        Target.parse(text)
 
 
 def test_this_machine_has_no_address() -> None:

@@ -11,24 +11,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edgeprune.errors import OnnxError, ParityError
+from edgeprune.errors import ParityError
+from edgeprune.onnx_session import open_session
 from edgeprune.parity import MAX_ABS, MIN_COSINE, Floats, Parity, compare
 from edgeprune.tokens import Tokens
 
 Inputs = Mapping[str, NDArray[np.int64]]
-
-
-def open_session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """A CPU session. Raises OnnxError for a file that onnxruntime does not take."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        why = str(error).splitlines()[0][:300]
-        raise OnnxError(f"ONNX file {path}", why=f"does not load: {why}") from error
 
 
 def answer(session: onnxruntime.InferenceSession, inputs: Inputs) -> Floats:

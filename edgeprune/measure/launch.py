@@ -129,6 +129,7 @@ class Bench:
             "schema": SCHEMA,
             "session": self._session,
             "models": {name: self._there[name] for name in names},
+            "option": self.target.option,
             "threads": self.load.threads,
             "batch": self.load.batch,
             "sequence": self.load.sequence,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeprune.errors import OnnxError, ParityError
 from edgeprune.measure.launch import Bench, Feeds, Load
 from edgeprune.onnx_file import is_int8, load_onnx
+from edgeprune.onnx_session import open_session
 from edgeprune.parity import INT8_AGREEMENT, INT8_COSINE, MIN_COSINE, Parity, compare
 
 ROWS = 32  # as many are asked, or one batch
@@ -23,20 +24,22 @@ def check_converted(bench: Bench, name: str, rows: Feeds | None) -> dict[str, An
     """Compare the named model's answers on the target with ONNX Runtime's here, on padded rows.
 
     `rows` are inputs [rows, tokens] of real text; None stands for seeded ones. Returns what was
-    found, for the profile; None for a runtime that takes the ONNX file as it is, or infers nothing.
-    fp32 is held to the runtime's tolerance, int8 to cosine and labels. Raises ParityError.
+    found, for the profile; None for a runtime that takes the ONNX file as it is, unless an option
+    is asked of it, or infers nothing. fp32 is held to the runtime's tolerance; int8, and options
+    that compute in fewer bits, to cosine and labels. Raises ParityError.
     """
     onnx, runtime = bench.models[name], bench.target.runtime
-    if runtime.proxy or bench.converted[name] == onnx:
+    option = bench.target.option
+    if runtime.proxy or (bench.converted[name] == onnx and not option):
         return None
     asked = _batches(rows if rows is not None else _seeded(onnx, bench.load), bench.load)
     theirs = _flat(_reference(onnx, asked))
     ours = _flat(bench.answer(name, asked))
-    int8 = is_int8(load_onnx(onnx))
-    limit = None if int8 else runtime.tolerance * max(1.0, float(np.abs(theirs).max()))
+    rounded = option in runtime.coarse or is_int8(load_onnx(onnx))
+    limit = None if rounded else runtime.tolerance * max(1.0, float(np.abs(theirs).max()))
     shape = (bench.load.batch, bench.load.sequence)
     found = compare(shape, ours, theirs, 2 * (limit or 0.0))
-    least = (INT8_COSINE, INT8_AGREEMENT) if int8 else (MIN_COSINE, 1.0)
+    least = (INT8_COSINE, INT8_AGREEMENT) if rounded else (MIN_COSINE, 1.0)
     told = {
         **found.to_dict(),
         "rows": len(asked) * bench.load.batch,
@@ -91,15 +94,8 @@ def _shaped(array: NDArray[Any], sequence: int) -> NDArray[Any]:
 
 
 def _reference(onnx: Path, asked: Sequence[Feeds]) -> list[list[NDArray[Any]]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+    session = open_session(onnx, threads=1)
     try:
-        session = onnxruntime.InferenceSession(
-            str(onnx), options, providers=["CPUExecutionProvider"]
-        )
         return [list(session.run(None, dict(feeds))) for feeds in asked]
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         why = f"does not run in ONNX Runtime: {str(error).splitlines()[0][:300]}"

@@ -84,6 +84,13 @@ class Runtime(ABC):
     """Which of edgeprune's ONNX files it takes; int8 has MatMulInteger over dynamic ranges."""
     environment: ClassVar[Environment | None] = None
     """What `edgeprune targets install` makes for it, where it needs packages beside edgeprune's."""
+    option: ClassVar[str] = ""
+    """What may stand behind its name and a colon, in words, as in `openvino:bf16`; "" for nothing.
+
+    The session gets it as `option` and raises NotImplementedError where it cannot be had.
+    """
+    coarse: ClassVar[tuple[str, ...]] = ()
+    """Options by which it computes in fewer bits: their answers are held to what int8 is."""
     tolerance: ClassVar[float] = 1e-3
     """The most that its fp32 answers may differ from ONNX Runtime's, where the largest is 1."""
 
@@ -174,28 +181,37 @@ class Target:
     name: str
     runtime: Runtime
     device: Device
+    option: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Reads "ort" (on this machine), "ort@local" or "ncnn@ssh:pi4".
+        """Reads "ort" (on this machine), "ort:xnnpack", "ort@local" or "ncnn@ssh:pi4".
 
         Raises RecipeError for an unknown name, RefusedError for a host that a shell or a client
         could misread, TargetError for an adapter that cannot be loaded.
         """
-        runtime, _, place = text.strip().partition("@")
+        written, _, place = text.strip().partition("@")
+        name, colon, option = written.partition(":")
         kind, _, address = (place or "local").partition(":")
-        for word in (runtime, kind):
+        for word in (name, kind, *([option] if colon else [])):
             _refuse_unlike_a_name(word, text)
+        if colon and name not in runtimes():
+            raise _unlike_a_target(text)
         if address and not _ADDRESS.fullmatch(address):
             raise RefusedError(
                 f"target {text!r}",
                 why=f"{address!r} is not a plain host name or serial",
                 remedy="give hosts with options a name in the ssh config, and use that name",
             )
+        runtime = load_runtime(name)
+        if option and not runtime.option:
+            remedy = f'write it as "{name}"'
+            raise RecipeError(f"target {text!r}", why=f"{name} takes no option", remedy=remedy)
         return cls(
-            runtime if place in ("", "local") else f"{runtime}@{place}",
-            load_runtime(runtime),
+            written if place in ("", "local") else f"{written}@{place}",
+            runtime,
             _load("device", kind, Device)(address),  # type: ignore[type-abstract]
+            option,
         )
 
     def require(self) -> None:
@@ -263,7 +279,11 @@ def _refuse_unlike_a_name(word: str, text: str) -> None:
             why=f"{word!r} is not the plain name of a runtime or a device",
             remedy='write it as "ort" or "ort@ssh:host"',
         )
-    raise RecipeError(
+    raise _unlike_a_target(text)
+
+
+def _unlike_a_target(text: str) -> RecipeError:
+    return RecipeError(
         f"target {text!r}",
         why="not a runtime, or a runtime at a device",
         remedy='write it as "ort" or "ort@ssh:host"; `edgeprune targets list` names all',

@@ -14,6 +14,7 @@ DEVICE = (
 )
 RUNTIME = (
     *("name", "version", "providers", "placement", "intra_op_threads", "graph_optimization"),
+    "config",
     *("synthetic", "precision", "threads", "streams", "provider", "host"),
 )
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeprune.encoder import Classifier
-from edgeprune.export.answers import Inputs, answer, answer_rows, check_parity, open_session
+from edgeprune.export.answers import Inputs, answer, answer_rows, check_parity
 from edgeprune.export.inspect import Contents, inspect
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
@@ -22,6 +22,7 @@ from edgeprune.measure.profile import RUN_PLANS, Profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
 from edgeprune.measure.target import Target
 from edgeprune.measure.verdict import Verdict, together
+from edgeprune.onnx_session import open_session
 from edgeprune.parity import (
     INT8_AGREEMENT,
     INT8_COSINE,

@@ -25,9 +25,10 @@ from torch.testing import assert_close
 from transformers import AutoModel, PretrainedConfig
 
 from edgeprune.encoder import Classifier, Encoder, adopt, load, save
-from edgeprune.export.answers import answer, open_session
+from edgeprune.export.answers import answer
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.resize import resized
+from edgeprune.onnx_session import open_session
 from edgeprune.prune.importance import Curves, collect_moments, error_curves
 from edgeprune.prune.surgery import mask, operate
 from edgeprune.shape import LayerShape, Shape

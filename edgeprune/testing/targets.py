@@ -29,6 +29,7 @@ from edgeprune.errors import OnnxError
 from edgeprune.hashing import file_digest
 from edgeprune.measure.launch import Blocks, Load, prepare
 from edgeprune.measure.target import Device, Finished, Runtime, Target
+from edgeprune.onnx_session import open_session
 
 VOCABULARY, HIDDEN = 32, 8
 FEW = Blocks(iterations=6, block=2, settle=1, warmup_s=0.01)
@@ -95,8 +96,6 @@ class RuntimeContract(ABC):
 
     @pytest.mark.parametrize("lengths", [(8,), (1,), (8, 5)], ids=["whole", "one token", "padded"])
     def test_it_answers_as_onnx_runtime(self, tmp_path: Path, lengths: tuple[int, ...]) -> None:
-        import onnxruntime
-
         onnx = save_tiny_onnx(tmp_path / "model.onnx")
         ids = np.random.default_rng(0).integers(2, VOCABULARY, (len(lengths), max(lengths)))
         mask = (np.arange(max(lengths))[None] < np.array(lengths)[:, None]).astype(np.int64)
@@ -106,7 +105,7 @@ class RuntimeContract(ABC):
             (answers,) = bench.answer("model", [inputs])
         if self.runtime().proxy and not answers:
             pytest.skip("a proxy that infers nothing")
-        wanted = onnxruntime.InferenceSession(onnx).run(None, inputs)
+        wanted = open_session(onnx).run(None, inputs)
         assert len(answers) == len(wanted)
         for ours, theirs in zip(answers, wanted, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=self.tolerance, rtol=self.tolerance)

@@ -7,6 +7,7 @@ The specification:
     schema      1
     session     path of the runtime's session file
     models      {name: path}; several are interleaved in blocks, in random order within each round
+    option      what was asked of the runtime beside, "" for nothing
     threads, batch, sequence, seed
     inputs      what to answer, each {input: {dtype, shape, values}}, the first of which is timed;
                 null for synthetic ones, whose answers are not told
@@ -20,6 +21,7 @@ The specification:
 
 A session file defines
     open_session(path: str, *, threads: int, seed: int) -> Session
+                                 and `option: str` too, where the runtime has any
 with a Session that has
     inputs: dict[str, str]       what the model declares: name -> numpy dtype
     run(feeds) -> list           one inference, inputs and outputs copied
@@ -27,7 +29,7 @@ with a Session that has
     cpu_ns() -> int              processor time used so far, or the same clock where none is told
     facts() -> dict              version and options of the runtime; {"synthetic": True} where its
                                  clock is none
-and raises NotImplementedError where the runtime lacks an operator of the model.
+and raises NotImplementedError where the runtime lacks an operator of the model or the option.
 
 The answer is lines on stdout that begin with MARK: stages while it works, then one result or one
 error, then a trailer with the sha256 of that line's JSON, so that lost output is seen.
@@ -165,7 +167,10 @@ class Model:
         stage.enter("load", name)
         self.sha256 = sha256(Path(path))
         started = time.perf_counter()
-        self.session = module.open_session(path, threads=spec["threads"], seed=spec["seed"])
+        option = {"option": spec["option"]} if spec["option"] else {}
+        self.session = module.open_session(
+            path, threads=spec["threads"], seed=spec["seed"], **option
+        )
         self.load_ms = (time.perf_counter() - started) * 1e3
         asked = [made(feeds, self.session.inputs) for feeds in spec["inputs"] or []]
         self.feeds = asked[0] if asked else make_feeds(self.session.inputs, spec)

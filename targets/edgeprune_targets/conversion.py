@@ -8,15 +8,41 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from edgeprune.child import child_process
 from edgeprune.confined import said
 from edgeprune.errors import EdgepruneError, OnnxError, ResourceError, TargetError
+from edgeprune.measure.environment import PythonEnvironment
+from edgeprune.measure.target import Check, Program, Runtime
 from edgeprune.onnx_file import load_onnx
+from edgeprune_targets import BENCH, SESSIONS
 from edgeprune_targets.local import ENVIRONMENT
 
 PROGRAM = Path(__file__).with_name("convert.py")
 CONVERTERS = Path(__file__).with_name("converters")
+
+
+class Converted(Runtime):
+    """A runtime with packages, a converter and a session of its own, all by its environment's name.
+
+    A subclass gives `environment`, and the package that its session imports on a device.
+    """
+
+    environment: ClassVar[PythonEnvironment]
+    package: ClassVar[str]
+
+    def check(self) -> Check:
+        return self.environment.check()
+
+    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
+        own = self.environment
+        return convert(own.name, own.python(), onnx, folder, batch=batch, sequence=sequence)
+
+    def program(self) -> Program:
+        session = SESSIONS / f"{self.environment.name}.py"
+        local = self.environment.python()
+        return Program(BENCH, session, packages=(self.package,), local=local)
 
 
 def convert(
@@ -37,7 +63,7 @@ def convert(
     Nothing of the process lives on, and nothing but its answer is left.
     """
     load_onnx(onnx)  # so that no converter meets what is no model
-    path = converter or CONVERTERS / f"{runtime.replace('-', '_')}.py"
+    path = converter or converter_of(runtime)
     words = [str(path), str(onnx.resolve()), str(folder.resolve()), str(batch), str(sequence)]
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
         code, output, errors = _run([*python, str(PROGRAM), *words], scratch, limit_s)
@@ -55,6 +81,11 @@ def convert(
         remedy = "try another target or a newer runtime"
         raise TargetError(f"{what} on {runtime}", why=why, remedy=remedy)
     raise OnnxError(what, why=f"{runtime} does not convert it: {why}")
+
+
+def converter_of(runtime: str) -> Path:
+    """Ours. It does not bear the very name of a package, which it would hide from itself."""
+    return CONVERTERS / f"to_{runtime.replace('-', '_')}.py"
 
 
 def _run(command: Sequence[str], scratch: str, limit_s: float) -> tuple[int | None, str, str]:

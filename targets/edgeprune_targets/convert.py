@@ -44,7 +44,7 @@ def converted(path: str, onnx: str, folder: str, batch: int, sequence: int) -> d
 
 
 def load_module(path: str) -> Any:
-    # What several converters share lies beside them, some with the very names of packages.
+    # What several converters share lies beside them.
     sys.path.append(str(Path(path).parent))
     specification = importlib.util.spec_from_file_location("edgeprune_converter", path)
     assert specification is not None and specification.loader is not None

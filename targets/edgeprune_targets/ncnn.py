@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from edgeprune.measure.environment import Package, PythonEnvironment
-from edgeprune.measure.target import Check, Program, Runtime
-from edgeprune_targets import BENCH, SESSIONS
-from edgeprune_targets.conversion import convert
+from edgeprune_targets.conversion import Converted
 
 ENVIRONMENT = PythonEnvironment(
     "ncnn",
@@ -20,18 +16,9 @@ ENVIRONMENT = PythonEnvironment(
 )
 
 
-class Ncnn(Runtime):
+class Ncnn(Converted):
     """Runs its own two files, of one sequence length; a batch goes through row by row."""
 
     precisions = ("fp32",)  # its tools for int8 are not in its Python package
     environment = ENVIRONMENT
-
-    def check(self) -> Check:
-        return ENVIRONMENT.check()
-
-    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
-        return convert("ncnn", ENVIRONMENT.python(), onnx, folder, batch=batch, sequence=sequence)
-
-    def program(self) -> Program:
-        session = SESSIONS / "ncnn.py"
-        return Program(BENCH, session, packages=("ncnn",), local=ENVIRONMENT.python())
+    package = "ncnn"

@@ -12,6 +12,8 @@ from edgeprune_targets import BENCH, SESSIONS
 class OnnxRuntime(Runtime):
     """`threads` workers within an operator, one operator at a time, no spinning."""
 
+    option = "an execution provider"
+
     def check(self) -> Check:
         try:
             return Check(True, version("onnxruntime"))

@@ -11,23 +11,32 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
 
+PRECISIONS = ("f32", "bf16", "f16")
+
 
 class Session:
     """A compiled model on the CPU, one stream; the precision that it runs in is among its facts."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, precision: str) -> None:
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
         }
         self._model = openvino.compile_model(f"{path}/model.xml", "CPU", options)
+        if self._precision != precision:  # a hint: what the processor lacks is not taken
+            raise NotImplementedError(f"no {precision} on this processor; it has {self._precision}")
         self._request = self._model.create_infer_request()
         self.inputs = {
             port.get_any_name(): port.get_element_type().to_dtype().name
             for port in self._model.inputs
         }
+
+    @property
+    def _precision(self) -> str:
+        """What it computes in."""
+        return str(self._model.get_property("INFERENCE_PRECISION_HINT").to_string())
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         found = self._request.infer(feeds, share_inputs=False, share_outputs=False)
@@ -41,7 +50,7 @@ class Session:
 
     def facts(self) -> dict[str, Any]:
         told = {
-            "precision": self._model.get_property("INFERENCE_PRECISION_HINT").to_string(),
+            "precision": self._precision,
             "threads": self._model.get_property("INFERENCE_NUM_THREADS"),
             "streams": self._model.get_property("NUM_STREAMS"),
         }
@@ -49,5 +58,7 @@ class Session:
         return {"name": "openvino", "version": version} | {k: str(v) for k, v in told.items()}
 
 
-def open_session(path: str, *, threads: int, seed: int) -> Session:
-    return Session(path, threads)
+def open_session(path: str, *, threads: int, seed: int, option: str = "f32") -> Session:
+    if option not in PRECISIONS:
+        raise NotImplementedError(f"no precision {option!r}; there are {', '.join(PRECISIONS)}")
+    return Session(path, threads, option)

@@ -14,7 +14,15 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     NotImplemented as Unsupported,
 )
 
-PROVIDERS = ["CPUExecutionProvider"]
+CPU = "CPUExecutionProvider"
+CONFIG = {
+    # A pool that spins doubles the latency where another process has one of the cores.
+    "session.intra_op.allow_spinning": "0",
+    # Or int8 products overflow on x86 processors without VNNI; others ignore it.
+    "session.x64quantprecision": "1",
+    # Which provider runs which operators; unknown to releases before 1.24, which ignore it.
+    "session.record_ep_graph_assignment_info": "1",
+}
 DTYPES = {
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
@@ -24,19 +32,20 @@ DTYPES = {
 
 
 class Session:
-    """An open model on the CPU; whether its pool spins is among its facts."""
+    """An open model; what is not for the provider that was asked for runs on the CPU's own."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, provider: str) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A pool that spins doubles the latency where another process has one of the cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Which provider runs which operators; unknown to releases before 1.24, which ignore it.
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        for name, value in CONFIG.items():
+            options.add_session_config_entry(name, value)
         self._options = options
-        self._session = onnxruntime.InferenceSession(path, options, providers=PROVIDERS)
+        self._asked = list(dict.fromkeys([provider, CPU]))
+        self._session = onnxruntime.InferenceSession(path, options, providers=self._asked)
+        if self._session.get_providers()[0] != provider:  # it falls back with a warning
+            raise NotImplementedError(f"{provider} does not start here")
         self.inputs = {i.name: DTYPES.get(i.type, i.type) for i in self._session.get_inputs()}
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
@@ -52,12 +61,12 @@ class Session:
         return {
             "name": "onnxruntime",
             "version": onnxruntime.__version__,
-            "requested_providers": PROVIDERS,
+            "requested_providers": self._asked,
             "providers": self._session.get_providers(),
             "placement": placement(self._session),
             "intra_op_threads": self._options.intra_op_num_threads,
             "inter_op_threads": self._options.inter_op_num_threads,
-            "spinning": False,
+            "config": CONFIG,
             "graph_optimization": self._options.graph_optimization_level.name,
         }
 
@@ -72,8 +81,22 @@ def placement(session: Any) -> dict[str, int] | None:
     return found or None
 
 
-def open_session(path: str, *, threads: int, seed: int) -> Session:
+def provider_named(option: str) -> str:
+    """As in "xnnpack" for XnnpackExecutionProvider. Raises NotImplementedError."""
+    there: dict[str, str] = {
+        name.replace("ExecutionProvider", "").lower(): name
+        for name in onnxruntime.get_available_providers()
+    }
+    if option.lower() not in there:
+        raise NotImplementedError(
+            f"this onnxruntime has no execution provider {option!r}; it has {', '.join(there)}"
+        )
+    return there[option.lower()]
+
+
+def open_session(path: str, *, threads: int, seed: int, option: str = "cpu") -> Session:
+    provider = provider_named(option)
     try:
-        return Session(path, threads)
+        return Session(path, threads, provider)
     except Unsupported as error:
         raise NotImplementedError(str(error)) from None
