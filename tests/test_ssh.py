@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, NoReturn
 
 import pytest
@@ -398,6 +399,40 @@ def test_the_command_profiles_there(server: Server, onnx: Path) -> None:
     said = subprocess.run([sys.executable, "-m", "edgeprune_cli", *words], **TEXT)
     assert said.returncode == 0, said.stderr
     assert json.loads(said.stdout)["target"] == "ort@ssh:pi4"
+
+
+LITTLE = """
+import sys
+import with_torch
+with_torch.prepare()
+from edgeprune_cli.app import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_model_is_compressed_for_it(server: Server, tiny_model: Path, tmp_path: Path) -> None:
+    """Table, candidates and verdict are all measured there."""
+    task = tmp_path / "task"
+    task.mkdir()
+    random = Random(0)
+    for split, count in (("train", 60), ("validation", 20), ("test", 20)):
+        lines = []
+        for letter in random.choices("pq", k=count):
+            text = " ".join(f"{letter}{random.randrange(20)}" for _ in range(4))
+            lines.append(json.dumps({"text": text, "label": f"mostly {letter}"}))
+        (task / f"{split}.jsonl").write_text("\n".join(lines))
+    words = ["compress", "--model", str(tiny_model), "--task", str(task), "--budget", "50%"]
+    words += ["--target", "null@ssh:pi4", "--effort", "quick", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("faults"))}
+    said = subprocess.run(
+        [sys.executable, "-c", LITTLE, *words], **{**TEXT, "timeout": 600}, env=environment
+    )
+    assert said.returncode in (0, 1), said.stderr  # 1: so little training may cost the floor
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["verdict"]["outcome"] == "met"
+    assert report["environment"]["device"] == "ssh:pi4"
+    assert "null@ssh:pi4" in report["verdict"]["line"]
+    assert [*server.tmp.iterdir()] == []
 
 
 def test_the_command_exits_6_for_another_host_key(server: Server, onnx: Path) -> None:
