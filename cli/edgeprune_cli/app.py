@@ -72,7 +72,12 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")]
 Target = Annotated[
     str | None,
-    _option("Where latency counts: a runtime, or runtime@device (`targets list`).", WHAT, "ort"),
+    _option(
+        "Where latency counts: a runtime, or runtime@device (`targets list`), with an option as "
+        "in openvino:bf16.",
+        WHAT,
+        "ort",
+    ),
 ]
 Tokens = Annotated[int | None, _option("Tokens a row is measured and cut at.", MEASURING, 128)]
 Batch = Annotated[int | None, _option("Rows per inference when measuring.", MEASURING, 1)]
@@ -150,8 +155,8 @@ def compress(
     target: Annotated[
         list[str] | None,
         _option(
-            "Where latency counts: a runtime, or runtime@device (`targets list`). A budget must "
-            "be met on each of several.",
+            "Where latency counts: a runtime, or runtime@device (`targets list`), with an option "
+            "as in openvino:bf16. A budget must be met on each of several.",
             WHAT,
             "ort",
         ),
