@@ -52,14 +52,6 @@ class Ended:
     why: str = ""
 
 
-def run_confined(
-    program: Path, words: Sequence[str], *, memory_mb: float, cpu_s: int, wall_s: float
-) -> Ended:
-    """Run a program of ours; nothing of it lives on."""
-    with confined(program, words, memory_mb=memory_mb, cpu_s=cpu_s, wall_s=wall_s) as wait:
-        return wait()
-
-
 @contextlib.contextmanager
 def confined(
     program: Path, words: Sequence[str], *, memory_mb: float, cpu_s: int, wall_s: float

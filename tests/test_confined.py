@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.confined import ENVIRONMENT, MARK, Ended, run_confined, said
+from edgeprune.confined import ENVIRONMENT, MARK, Ended, confined, said
 
 SAY = f"import json, os, sys\ndef say(told): print({MARK!r}, json.dumps(told))\n"
 
@@ -18,7 +18,8 @@ def run(
 ) -> Ended:
     program = folder / "program.py"
     program.write_text(SAY + code)
-    return run_confined(program, words, memory_mb=memory_mb, cpu_s=1, wall_s=wall_s)
+    with confined(program, words, memory_mb=memory_mb, cpu_s=1, wall_s=wall_s) as wait:
+        return wait()
 
 
 def test_a_program_answers_with_its_last_line(tmp_path: Path) -> None:

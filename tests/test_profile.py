@@ -86,8 +86,6 @@ def broken(tmp_path: Path, opening: str = "pass", running: str = "return []") ->
         "class Session:\n"
         "    inputs = {'input_ids': 'int64'}\n"
         f"    def run(self, feeds): {running}\n"
-        "    def clock_ns(self): return time.perf_counter_ns()\n"
-        "    def cpu_ns(self): return time.process_time_ns()\n"
         "    def facts(self): return {}\n"
         "def open_session(path, *, threads, seed):\n"
         f"    {opening}\n"

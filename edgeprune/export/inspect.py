@@ -45,12 +45,11 @@ def inspect(path: Path, shape: Shape) -> Contents:
         "BiasGelu": sum(layer.ffn > 0 for layer in shape.layers),
     }
     fusions = {name: {"expected": could[name], "found": found[name]} for name in could}
-    return replace(read_contents(path), fusions=fusions)
+    return replace(contents_of(load_onnx(path)), fusions=fusions)
 
 
-def read_contents(path: Path) -> Contents:
-    """The operators and weights of a file; no fusions are looked for. Raises OnnxError."""
-    model = load_onnx(path)
+def contents_of(model: onnx.ModelProto) -> Contents:
+    """The operators and weights of a model; no fusions are looked for."""
     weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) > 0]
     weights = [tensor for tensor in weights if tensor.data_type != onnx.TensorProto.INT64]
     return Contents(
@@ -72,12 +71,11 @@ def fusions_found(path: Path) -> dict[str, int]:
     }
 
 
-def multiply_adds(path: Path, batch: int, sequence: int) -> int | None:
+def multiply_adds(model: onnx.ModelProto, batch: int, sequence: int) -> int | None:
     """Of one inference's matrix products; None where a shape cannot be inferred.
 
-    Raises OnnxError.
+    Takes the weights out of `model`. Raises OnnxError.
     """
-    model = load_onnx(path)
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         for dim, size in zip(dims, (batch, sequence), strict=False):

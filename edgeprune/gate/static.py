@@ -14,6 +14,7 @@ from edgeprune.gate.result import ModelPart
 from edgeprune.gate.subject import Conditions, Subject
 from edgeprune.hashing import described
 from edgeprune.measure.profile import Profile
+from edgeprune.onnx_file import load_onnx
 from edgeprune.ship.golden import told
 from edgeprune.units import count, megabytes
 
@@ -35,15 +36,16 @@ class Anatomy:
     @classmethod
     def of(cls, subject: Subject, conditions: Conditions) -> Anatomy:
         """Of the subject's file, for one inference under these conditions. Raises OnnxError."""
-        from edgeprune.export.inspect import fusions_found, multiply_adds, read_contents
+        from edgeprune.export.inspect import contents_of, fusions_found, multiply_adds
 
-        contents = read_contents(subject.onnx)
+        model = load_onnx(subject.onnx)
+        contents = contents_of(model)
         file = described(subject.onnx)
         return cls(
             sha256=file["sha256"],
             size_bytes=file["size"],
             parameters=contents.parameters,
-            multiply_adds=multiply_adds(subject.onnx, conditions.batch, conditions.sequence),
+            multiply_adds=multiply_adds(model, conditions.batch, conditions.sequence),
             operators=contents.operators,
             fusions=fusions_found(subject.onnx),
             score=subject.manifest.get("score"),

@@ -49,7 +49,7 @@ class Settings:
 # quiet machine launches differed by 1.3 % and the inferences within one by 0.6 %, so that 10
 # launches of 65 came to 35 independent samples, too few for any verdict, and 40 of 52 to 146.
 RUN_PLANS: Mapping[str, Settings] = {
-    "rapid": Settings(launches=7, iterations=10, least_s=LEAST_SECONDS),
+    "rapid": Settings(launches=7, iterations=10, least_s=LEAST_SECONDS, warmup_s=0.2),
     "quick": Settings(launches=32, iterations=5, least_s=LEAST_SECONDS),
     "standard": Settings(launches=32, iterations=32, least_s=LEAST_SECONDS),
     "mlperf": Settings(launches=32, iterations=32, least_s=60.0),

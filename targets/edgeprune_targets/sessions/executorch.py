@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from importlib.metadata import version
 from typing import Any
@@ -32,12 +31,6 @@ class Session:
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         given = tuple(torch.from_numpy(feeds[name]) for name in self.inputs)
         return [output.numpy() for output in self._program.forward(given)]  # copies
-
-    def clock_ns(self) -> int:
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        return time.process_time_ns()
 
     def facts(self) -> dict[str, Any]:
         return {

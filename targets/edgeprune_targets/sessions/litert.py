@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import version
 from typing import Any
 
@@ -29,12 +28,6 @@ class Session:
             self._interpreter.set_tensor(index, feeds[name])
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._told]  # copies
-
-    def clock_ns(self) -> int:
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        return time.process_time_ns()
 
     def facts(self) -> dict[str, Any]:
         operators = [row["op_name"] for row in self._interpreter._get_ops_details()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import MNN
@@ -38,12 +37,6 @@ class Session:
         placed = MNN.expr.placeholder(list(array.shape), MNN.expr.NCHW, MNN.expr.int)
         placed.write(array)
         return placed
-
-    def clock_ns(self) -> int:
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        return time.process_time_ns()
 
     def facts(self) -> dict[str, Any]:
         told = {"precision": self._options["precision"], "threads": self._options["numThread"]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,6 @@ class Session:
         if code:
             raise RuntimeError(f"ncnn failed with code {code}")
         return np.array(output)  # a copy: the memory is the extractor's
-
-    def clock_ns(self) -> int:
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        return time.process_time_ns()
 
     def facts(self) -> dict[str, Any]:
         return {

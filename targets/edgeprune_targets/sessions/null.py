@@ -29,9 +29,6 @@ class Session:
     def clock_ns(self) -> int:
         return self._now_ns
 
-    def cpu_ns(self) -> int:
-        return self._now_ns
-
     def facts(self) -> dict[str, Any]:
         return {"name": "null", "version": "1", "synthetic": True}
 

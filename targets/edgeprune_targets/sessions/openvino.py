@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 # It sends usage data when it is imported, unless it finds this package missing.
@@ -41,12 +40,6 @@ class Session:
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         found = self._request.infer(feeds, share_inputs=False, share_outputs=False)
         return [found[port] for port in self._model.outputs]
-
-    def clock_ns(self) -> int:
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        return time.process_time_ns()
 
     def facts(self) -> dict[str, Any]:
         told = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 # Read when the library is loaded: from 1.32 on it sends usage data, from threads of its own.
@@ -50,12 +49,6 @@ class Session:
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         return list(self._session.run(None, feeds))
-
-    def clock_ns(self) -> int:
-        return time.perf_counter_ns()
-
-    def cpu_ns(self) -> int:
-        return time.process_time_ns()
 
     def facts(self) -> dict[str, Any]:
         return {
