@@ -63,3 +63,19 @@ def test_what_a_machine_does_not_tell_is_missing_and_no_fault() -> None:
     told = android_facts({"android": "14", "battery": "", "thermal": "No service published\n"})
     assert told["battery_percent"] is told["thermal_status"] is told["board"] is None
     assert told["powered"] is False
+
+
+def test_what_was_made_for_another_processor_is_emulated() -> None:
+    x86 = X86 + "vendor_id\t: AuthenticAMD\n"
+    emulated = machine_facts({"machine": "x86_64\n", "runs": "aarch64", "cpuinfo": x86})
+    assert (emulated["emulated"], emulated["machine"]) == (True, "aarch64")
+    assert (emulated["cpu"], emulated["flags"]) == ("an emulated aarch64", [])
+    # The whole system is, but for what it reads of the machine's own files.
+    assert machine_facts({"machine": "aarch64", "runs": "aarch64", "cpuinfo": x86})["emulated"]
+
+
+def test_less_than_a_processor_can_is_not_emulated() -> None:
+    x86 = X86 + "vendor_id\t: AuthenticAMD\n"
+    assert not machine_facts({"machine": "aarch64", "runs": "armv8l", "cpuinfo": PHONE})["emulated"]
+    assert not machine_facts({"machine": "x86_64", "runs": "i686", "cpuinfo": x86})["emulated"]
+    assert not machine_facts({"machine": "riscv64", "runs": "riscv64"})["emulated"]

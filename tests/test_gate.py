@@ -466,6 +466,10 @@ def placed(nodes: dict[str, int]) -> Profile:
     return replace(quiet(), facts={**quiet().facts, "runtime": runtime})
 
 
+def emulated() -> Profile:
+    return replace(quiet(), facts={**quiet().facts, "device": {"cores": 2, "emulated": True}})
+
+
 SPOILT = {
     "short_timing": quiet(np.full((20, 49), 10.0)),
     "outputs_not_finite": spoilt(outputs_finite=False),
@@ -479,6 +483,7 @@ SPOILT = {
     "governor_changed": spoilt(last={"governor": ["q"]}),
     "rebooted": spoilt(last={"boot": "c"}),
     "overloaded": loaded(),
+    "emulated": emulated(),
 }
 
 

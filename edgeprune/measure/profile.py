@@ -50,7 +50,7 @@ class Settings:
 # launches of 65 came to 35 independent samples, too few for any verdict, and 40 of 52 to 146.
 RUN_PLANS: Mapping[str, Settings] = {
     "rapid": Settings(launches=7, iterations=10, least_s=LEAST_SECONDS, warmup_s=0.2),
-    "quick": Settings(launches=32, iterations=5, least_s=LEAST_SECONDS),
+    "quick": Settings(launches=32, iterations=5, least_s=LEAST_SECONDS, warmup_s=0.2),
     "standard": Settings(launches=32, iterations=32, least_s=LEAST_SECONDS),
     "mlperf": Settings(launches=32, iterations=32, least_s=60.0),
 }
@@ -170,7 +170,7 @@ def _profile(name: str, bench: Bench, facts: Mapping[str, Any], runs: Sequence[R
         sha256=sha256(converted),
         facts={**facts, **more},
         notes=tuple(filter(None, [runtime.note, "" if runtime.proxy else _busy(runs)])),
-        proxy=runtime.proxy,
+        proxy=runtime.proxy or bool(facts["device"].get("emulated")),
     )
 
 

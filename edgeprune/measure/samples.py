@@ -61,6 +61,7 @@ class _Device(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     cores: int | None = None
+    emulated: bool = False
 
 
 class _Facts(BaseModel):

@@ -80,6 +80,9 @@ def autocorrelation(launches: Sequence[Samples]) -> float:
 
 
 def _of_the_machine(launches: Sequence[Facts], facts: Facts) -> Iterator[Reason]:
+    if facts["device"].get("emulated"):
+        text = "the processor is emulated: its times are those of no device"
+        yield Reason("emulated", text)
     moments = [launch[when] for launch in launches for when in ("before", "after")]
     if (slow := _slow_launches(launches)) > THROTTLED_SHARE * len(launches):
         text = (

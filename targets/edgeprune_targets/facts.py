@@ -18,6 +18,7 @@ X86_FLAGS = (
     "amx_int8",
 )
 ARM_FLAGS = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2")
+KINDS = {"x86": ("x86_64", "amd64", "i386", "i686"), "arm": ("aarch64", "arm")}
 # Arm's own cores by the part number of /proc/cpuinfo, which names no model.
 ARM_CORES = {
     "0xd03": "Cortex-A53",
@@ -48,11 +49,17 @@ ARM_CORES = {
 def machine_facts(told: Mapping[str, str]) -> dict[str, Any]:
     """The facts in the texts called `machine`, `kernel`, `cpuinfo` and so on; none need be there.
 
-    A machine that does not tell something has None or an empty list for it.
+    A machine that does not tell something has None or an empty list for it. `runs` is what the
+    Python there was made for: where that is another kind of processor than the machine's own, it
+    is emulated.
     """
-    cpuinfo = told.get("cpuinfo", "")
+    cpuinfo, machine = told.get("cpuinfo", ""), told.get("machine", "").strip()
+    runs = told.get("runs", "").strip() or machine
+    kinds = {kind_of(machine), kind_of(runs), _kind_by(cpuinfo)} - {None}
+    emulated = len(kinds) > 1
     return {
-        "machine": told.get("machine", "").strip() or None,
+        "machine": runs or None,
+        "emulated": emulated,
         "cores": cores(cpuinfo),
         "memory_mb": memory_mb(told.get("meminfo", "")),
         "kernel": told.get("kernel", "").strip() or None,
@@ -60,7 +67,18 @@ def machine_facts(told: Mapping[str, str]) -> dict[str, Any]:
         "governor": sorted(set(told.get("governor", "").split())),
         "celsius": [int(t) / 1000 for t in told.get("celsius", "").split()],
         "affinity": dict(_rows(told.get("affinity", ""))).get("cpus_allowed_list"),
-    } | cpu_facts(cpuinfo)
+    } | ({"cpu": f"an emulated {runs}", "flags": []} if emulated else cpu_facts(cpuinfo))
+
+
+def kind_of(machine: str) -> str | None:
+    """The kind of processor behind a name as `uname -m` says it."""
+    return next((kind for kind, names in KINDS.items() if machine.startswith(names)), None)
+
+
+def _kind_by(cpuinfo: str) -> str | None:
+    """By what only one kind tells in /proc/cpuinfo."""
+    keys = {key for key, _ in _rows(cpuinfo)}
+    return "arm" if "cpu implementer" in keys else "x86" if "vendor_id" in keys else None
 
 
 def cpu_facts(cpuinfo: str) -> dict[str, Any]:

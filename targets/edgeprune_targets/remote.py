@@ -71,7 +71,7 @@ for home in "$HOME" /data/local/tmp; do
   python=python3
 done
 fact python command -v "$python"
-fact version "$python" -c "import platform; print(platform.python_version())"
+fact version "$python" -c "import platform; print(platform.python_version(), platform.machine())"
 exit 0
 """
 
@@ -250,11 +250,12 @@ class Survey:
         if not self._python:
             return Check(False, why="has no Python that starts", remedy=install)
         said = f"Linux {self._said('kernel')} {self._said('machine')}"
-        return Check(True, f"{said}, Python {self._said('version')}")
+        return Check(True, f"{said}, Python {self._said('version').partition(' ')[0]}")
 
     def facts(self, device: str) -> dict[str, Any]:
-        facts = {"device": device} | machine_facts(self.told)
-        facts["python"] = self._said("version") or None
+        version, _, runs = self._said("version").partition(" ")
+        facts = {"device": device} | machine_facts({**self.told, "runs": runs})
+        facts["python"] = version or None
         return facts | (android_facts(self.told) if self.android else {})
 
     @property
