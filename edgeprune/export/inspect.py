@@ -128,10 +128,12 @@ def _optimised(
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.graph_optimization_level = level
-        # The graph is wanted, and not its weights again.
+        # The graph is wanted: not its weights again, nor as they are laid out for inference.
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "weights"
         )
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.intra_op_num_threads = 1
         try:
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors share no base but this
