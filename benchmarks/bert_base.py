@@ -19,7 +19,9 @@ from transformers import BertConfig
 from edgeprune.effort import EFFORTS
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.latency import LatencyTable
-from edgeprune.prune.importance import collect_moments, error_curves
+from edgeprune.prune.curves import error_curves
+from edgeprune.prune.moments import collect_moments
+from edgeprune.prune.obs import obs
 from edgeprune.prune.search import search
 from edgeprune.shape import Shape
 
@@ -40,7 +42,9 @@ def main() -> None:
     started = time.monotonic()
     moments = collect_moments(model, batches)
     collected = time.monotonic()
-    curves = error_curves(model, moments, lambda done, total: print(f"{done}/{total}", flush=True))
+    curves = error_curves(
+        model, moments, obs, lambda done, total: print(f"{done}/{total}", flush=True)
+    )
     priced = time.monotonic()
     table = LatencyTable({0: 0.0, 12: 12.0}, {0: 0.0, 3072: 24.0}, 2.0)  # any table will do
     plan = search(curves.errors(), table, dense, 0.5 * table.predict(dense))

@@ -22,7 +22,7 @@ from edgeprune.demo import write_demo
 from edgeprune.inputs import read_inputs
 from edgeprune.measure.profile import GLANCE, profile
 from edgeprune.progress import SILENT
-from edgeprune.prune.importance import ffn_grid
+from edgeprune.prune.structures import ffn_grid
 from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
 from edgeprune.run import open_run

@@ -239,7 +239,7 @@ def recipe_for(data: Path, runs: Path, extent: Extent, target: str) -> Recipe:
     return Recipe(
         model="demo",
         task=str(data / "trec6"),
-        auxiliary=str(data / "clinc150"),
+        auxiliary=[str(data / "clinc150")],
         train_size=300,
         budget=["50%"],
         effort=extent.effort,

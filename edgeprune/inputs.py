@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from edgeprune.effort import EFFORTS, Effort
-from edgeprune.errors import RecipeError
+from edgeprune.errors import DataError, RecipeError, RefusedError
 from edgeprune.measure.target import Target
 from edgeprune.model_folder import find_model
-from edgeprune.recipe import Recipe
+from edgeprune.recipe import AUTO, Recipe
 from edgeprune.run import check_run_folder
 from edgeprune.task import Task, load_auxiliary, load_task
+
+Statistics = Literal["target", "pooled", "auxiliary"]  # by whose text structures are priced
+STATISTICS: Mapping[str, Statistics] = {"stats": "pooled", "both": "pooled", "masks": "auxiliary"}
 
 
 @dataclass(frozen=True)
@@ -20,24 +26,25 @@ class Transfer:
 
     how: str
     taught: bool
-    pooled: bool
+    statistics: Statistics
     recovered: bool
 
     @classmethod
     def of(cls, recipe: Recipe) -> Transfer:
-        if recipe.auxiliary is None or "none" in (recipe.transfer_how, recipe.transfer_what):
-            return cls("none", False, False, False)
+        if not recipe.auxiliary or "none" in (recipe.transfer_how, recipe.transfer_what):
+            return cls("none", False, "target", False)
         what, when = recipe.transfer_what, recipe.transfer_when
+        statistics = STATISTICS.get(what, "target") if when in ("prune", "all") else "target"
         return cls(
             recipe.transfer_how,
             taught=what in ("weights", "both") and when in ("teacher", "all"),
-            pooled=what in ("stats", "both") and when in ("prune", "all"),
+            statistics=statistics,
             recovered=when in ("recover", "all"),
         )
 
     @property
     def anywhere(self) -> bool:
-        return self.taught or self.pooled or self.recovered
+        return self.taught or self.statistics != "target" or self.recovered
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,12 @@ class Inputs:
     targets: tuple[Target, ...]
     model: str  # a folder or a hub name
     task: Task
-    auxiliary: Task | None
+    candidates: tuple[Task, ...]
+    """Auxiliary tasks, of which the stages work with the first."""
+
+    @property
+    def auxiliary(self) -> Task | None:
+        return self.candidates[0] if self.candidates else None
 
 
 def read_inputs(recipe: Recipe) -> Inputs:
@@ -74,18 +86,52 @@ def read_inputs(recipe: Recipe) -> Inputs:
         raise RecipeError(
             f"--transfer-what {recipe.transfer_what} --transfer-when {recipe.transfer_when}",
             why="leave the auxiliary task without a part",
-            remedy="`weights` act in the teacher, `stats` in pruning: choose a stage that has them",
+            remedy="`weights` act in the teacher, `stats` and `masks` in pruning: choose a stage "
+            "that has them",
         )
-    auxiliary = None
-    if recipe.auxiliary and transfer.anywhere:
-        auxiliary = load_auxiliary(
-            recipe.auxiliary,
+    candidates = tuple(_candidates(recipe, task)) if transfer.anywhere else ()
+    return Inputs(recipe, EFFORTS[recipe.effort], transfer, targets, model, task, candidates)
+
+
+def _candidates(recipe: Recipe, task: Task) -> Iterator[Task]:
+    """The auxiliary tasks that are named, and those of folders of them that can serve."""
+
+    def load(source: str) -> Task:
+        return load_auxiliary(
+            source,
             size=recipe.auxiliary_size,
             seed=recipe.seed,
             target=task,
             allow_leakage=recipe.allow_leakage,
         )
-    return Inputs(recipe, EFFORTS[recipe.effort], transfer, targets, model, task, auxiliary)
+
+    for source in recipe.auxiliary:
+        if source.startswith(AUTO):
+            yield from _inside(Path(source.removeprefix(AUTO)), Path(recipe.task), load)
+        else:
+            yield load(source)
+
+
+def _inside(folder: Path, task: Path, load: Callable[[str], Task]) -> Iterator[Task]:
+    """The folders in a folder that hold a task, but the target's own."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError as error:
+        why = error.strerror or "cannot be read"
+        raise DataError(f"auxiliary {AUTO}{folder}", why=why) from None
+    found = False
+    for path in paths:
+        if path.resolve() == task.resolve():
+            continue
+        with contextlib.suppress(DataError, RefusedError):  # it holds something else
+            yield load(str(path))
+            found = True
+    if not found:
+        raise DataError(
+            f"auxiliary {AUTO}{folder}",
+            why="none of its folders holds rows that can be learned from",
+            remedy="give the folder that the data sets lie in",
+        )
 
 
 def _targets(recipe: Recipe) -> tuple[Target, ...]:

@@ -48,12 +48,16 @@ from edgeprune.stages.export import (
     measure_models,
 )
 from edgeprune.stages.materials import Materials, prepare
+from edgeprune.stages.pricing import price_structures
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
-from edgeprune.stages.teaching import Teacher, measure_curves, teach_teacher
+from edgeprune.stages.ranking import pick_auxiliary
+from edgeprune.stages.teaching import Teacher, teach_teacher
 from edgeprune.stages.timing import Timing, check_feasible, time_targets
 from edgeprune.status import facts_of, recording
 from edgeprune.task import Task
 from edgeprune.template import command_line
+
+PRICED_BY = {"pooled": "statistics pooled", "auxiliary": "by the auxiliary text alone"}
 
 
 def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[Report]:
@@ -66,16 +70,18 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         open_run(recipe.out, progress, restart=restart) as opened,
         recording(opened, recipe, facts_of(inputs), weights_of(inputs.model)) as run,
     ):
+        inputs, picked = pick_auxiliary(run, inputs)
         materials = prepare(inputs)
         timing = time_targets(run, materials)
         check_feasible(recipe.budgets, timing, materials.encoder.shape)
         teacher = teach_teacher(run, materials)
-        sensitivity = measure_curves(run, materials, teacher)
+        prices = price_structures(run, materials, timing, teacher)
         dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
         students = {}
         for budget in recipe.budgets:
-            planned = plan_budget(run, materials, timing, teacher, sensitivity, dense.path, budget)
-            student = recover_student(run, materials, teacher, sensitivity, planned, budget)
+            priced = prices[str(budget)]
+            planned = plan_budget(run, materials, timing, teacher, priced, dense.path, budget)
+            student = recover_student(run, materials, teacher, priced, planned, budget)
             exported = export_student(run, materials, student, budget)
             students[str(budget)] = (planned, student, exported)
         files = [(one, budget) for budget in recipe.budgets for one in students[str(budget)][2]]
@@ -85,7 +91,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
             planned, student, exported = students[str(budget)]
             kept, candidates = choose(recipe, teacher, student, exported, measured)
             made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
-            reports.append(tell(run, materials, budget, made))
+            reports.append(tell(run, materials, budget, made, picked))
             ship(run, materials, made, reports[-1])
         return keep_reports(recipe.out, reports, progress)
 
@@ -225,7 +231,9 @@ def model_facts(materials: Materials, config: Mapping[str, Any]) -> ModelFacts:
     )
 
 
-def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
+def tell(
+    run: Run, materials: Materials, budget: Budget, made: Made, picked: Sequence[str] = ()
+) -> Report:
     """The report of one budget."""
     recipe = materials.recipe
     at = made.measured.deciding(made.kept)
@@ -277,7 +285,13 @@ def tell(run: Run, materials: Materials, budget: Budget, made: Made) -> Report:
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
         bundle=str(budget_folder(Path(), str(budget)) / "bundle"),
         run=str(run.folder),
-        notes=(*materials.task.notes, *made.teacher.notes, *made.student.notes, *after.notes),
+        notes=(
+            *picked,
+            *materials.task.notes,
+            *made.teacher.notes,
+            *made.student.notes,
+            *after.notes,
+        ),
     )
 
 
@@ -341,13 +355,13 @@ def _task(task: Task) -> TaskPart:
 
 def _transfer(inputs: Inputs, made: Made) -> TransferPart:
     teacher, student = made.teacher, made.student
-    pooled = inputs.transfer.pooled
+    statistics = inputs.transfer.statistics
     notes = []
     if teacher.gain is not None:
         verb = "kept" if teacher.taught else "switched off"
         notes.append(f"teacher: {verb}, {teacher.gain:+.4f} on validation")
-    if pooled:
-        notes.append("pruning: statistics pooled")
+    if statistics != "target":
+        notes.append(f"pruning: {PRICED_BY[statistics]}")
     if student.gain is not None:
         verb = "kept" if student.recovered else "switched off"
         notes.append(f"recovery: {verb}, {student.gain:+.4f} on validation")
@@ -356,6 +370,6 @@ def _transfer(inputs: Inputs, made: Made) -> TransferPart:
         what=inputs.recipe.transfer_what,
         when=inputs.recipe.transfer_when,
         gain=student.gain if student.gain is not None else teacher.gain,
-        used=teacher.taught or pooled or student.recovered,
+        used=teacher.taught or statistics != "target" or student.recovered,
         note="; ".join(notes),
     )

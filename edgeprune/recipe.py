@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,14 +14,15 @@ from edgeprune.errors import RecipeError, ResourceError
 from edgeprune.latency import Budget
 from edgeprune.validation import explained
 
-TransferHow = Literal["none", "sequential", "joint"]
-TransferWhat = Literal["none", "weights", "stats", "both"]
+TransferHow = Literal["none", "sequential", "joint", "meta", "decompose"]
+TransferWhat = Literal["none", "weights", "stats", "masks", "both"]
 TransferWhen = Literal["teacher", "prune", "recover", "all"]
 Effort = Literal["quick", "standard", "thorough"]
 Precision = Literal["fp32", "int8", "auto"]
-Method = Literal["obs"]
+Method = Literal["obs", "fisher", "l0", "magnitude", "layerdrop", "random", "oneshot"]
 Metric = Literal["auto", "accuracy", "f1", "f1_macro", "matthews", "spearman", "pearson"]
 MAX_RECIPE_BYTES = 1_000_000
+AUTO = "auto:"  # before a folder of candidates for the auxiliary task
 DEMO = "demo"  # the encoder of the `demo` extra, whatever folders there are
 
 
@@ -29,6 +30,10 @@ def _one_or_many(value: object) -> object:
     values = value if isinstance(value, (list, tuple)) else [value]
     # A number without a unit is a budget that is told what it lacks.
     return [str(v) if isinstance(v, (int, float)) else v for v in values]
+
+
+def _none_one_or_many(value: object) -> object:
+    return [] if value is None else _one_or_many(value)
 
 
 class Recipe(BaseModel):
@@ -41,9 +46,13 @@ class Recipe(BaseModel):
         description="Labelled rows: a folder with train/validation/test files, one file (JSON "
         "Lines, CSV, TSV, Parquet), or the name of a `datasets` data set."
     )
-    auxiliary: str | None = Field(
-        default=None,
-        description="A related, bigger data set to learn from; its columns are detected.",
+    auxiliary: Annotated[
+        list[str],
+        BeforeValidator(_none_one_or_many, json_schema_input_type=str | list[str] | None),
+    ] = Field(
+        default=[],
+        description="A related, bigger data set to learn from; its columns are detected. Of "
+        "several, or of those in a folder (`auto:DIR`), the one that promises most is taken.",
     )
     budget: Annotated[
         list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
@@ -88,7 +97,7 @@ class Recipe(BaseModel):
     transfer_what: TransferWhat = Field(
         default="both",
         description="What is transferred: the jointly taught weights, the pooled activation "
-        "statistics of the error curves, or both.",
+        "statistics of the error curves, both; or masks, the plan by the auxiliary text alone.",
     )
     transfer_when: TransferWhen = Field(
         default="all",
@@ -130,6 +139,11 @@ class Recipe(BaseModel):
         return [str(Budget.parse(str(text))) for text in budgets]
 
     @property
+    def ranks_auxiliary(self) -> bool:
+        """Whether one of several candidates is to be picked."""
+        return len(self.auxiliary) > 1 or any(one.startswith(AUTO) for one in self.auxiliary)
+
+    @property
     def run_plan(self) -> str:
         if self.runs != "auto":
             return self.runs
@@ -147,8 +161,7 @@ class Recipe(BaseModel):
     def from_anywhere(self) -> Recipe:
         """The same with absolute paths, so that it holds in any working folder."""
         keys = self.model_dump(mode="json")
-        absolute = {key: str(Path(value).absolute()) for key, value in _paths(keys, Path())}
-        return Recipe.model_validate(keys | absolute)
+        return Recipe.model_validate(_moved(keys, Path(), lambda path: str(Path(path).absolute())))
 
     def save(self, path: Path) -> None:
         """Write the keys that differ from their defaults; `read` takes them back from anywhere.
@@ -156,8 +169,11 @@ class Recipe(BaseModel):
         Raises ResourceError.
         """
         keys = self.model_dump(mode="json", exclude_defaults=True)
-        for key, value in _paths(keys, Path()):
-            keys[key] = value if Path(value).is_absolute() else os.path.relpath(value, path.parent)
+
+        def beside(place: str) -> str:
+            return place if Path(place).is_absolute() else os.path.relpath(place, path.parent)
+
+        keys = _moved(keys, Path(), beside)
         text = yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +189,10 @@ class Recipe(BaseModel):
         Paths in the file are relative to the file's folder; paths given as options, to the
         working folder. Raises RecipeError, BudgetError.
         """
-        keys = {} if path is None else _anchored(_parse(path), path.parent)
+        keys = {}
+        if path is not None:
+            home = path.parent
+            keys = _moved(_parse(path), home, lambda place: str(home / place))
         keys |= {key: value for key, value in (options or {}).items() if value not in (None, [])}
         try:
             return cls.model_validate(keys)
@@ -211,15 +230,20 @@ def _parse(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in keys.items()}
 
 
-def _anchored(keys: dict[str, Any], folder: Path) -> dict[str, Any]:
-    return keys | {key: str(folder / value) for key, value in _paths(keys, folder)}
+def _moved(keys: Mapping[str, Any], folder: Path, move: Callable[[str], str]) -> dict[str, Any]:
+    """The keys, with `move` done to each path: not to what is on the hub or in an extra."""
 
-
-def _paths(keys: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
-    """The keys that name something in a folder, and not on the hub or in an extra."""
-    for key in ("model", "task", "auxiliary", "out"):
-        value = keys.get(key)
+    def place(key: str, value: Any) -> Any:
         if not isinstance(value, str) or (key, value) == ("model", DEMO):
-            continue
-        if key == "out" or (folder / value).exists():
-            yield key, value
+            return value
+        mark = AUTO if key == "auxiliary" and value.startswith(AUTO) else ""
+        path = value.removeprefix(mark)
+        return mark + move(path) if key == "out" or (folder / path).exists() else value
+
+    found = dict(keys)
+    for key in ("model", "task", "auxiliary", "out"):
+        if isinstance(value := keys.get(key), list):
+            found[key] = [place(key, one) for one in value]
+        elif value is not None:
+            found[key] = place(key, value)
+    return found

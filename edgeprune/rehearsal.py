@@ -11,7 +11,8 @@ from typing import cast
 
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
-from edgeprune.learn.train import Sample, teach
+from edgeprune.learn.answers import Sample
+from edgeprune.learn.train import teach
 from edgeprune.measure.profile import GLANCE, Profile, profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe

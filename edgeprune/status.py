@@ -76,9 +76,13 @@ class Facts:
 
 
 def facts_of(inputs: Inputs) -> dict[str, Facts]:
-    """The facts of a run's tasks: "task", and "auxiliary" where there is one."""
-    tasks = {"task": inputs.task, "auxiliary": inputs.auxiliary}
-    return {key: Facts.of(task) for key, task in tasks.items() if task is not None}
+    """The facts of a run's tasks: "task", and "auxiliary", numbered where there are several."""
+    numbered = len(inputs.candidates) > 1
+    others = {
+        f"auxiliary {i + 1}" if numbered else "auxiliary": task
+        for i, task in enumerate(inputs.candidates)
+    }
+    return {key: Facts.of(task) for key, task in {"task": inputs.task, **others}.items()}
 
 
 class Status(BaseModel):

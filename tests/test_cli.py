@@ -110,7 +110,7 @@ def test_an_option_says_what_its_recipe_key_says(key: str) -> None:
     if get_origin(field.annotation) is Literal:
         assert f" One of: {', '.join(get_args(field.annotation))}." in help_text
     default = field.get_default()
-    if field.is_required() or default is None:
+    if field.is_required() or default in (None, []):
         assert "Default:" not in help_text
     else:
         shown = default[0] if isinstance(default, list) else default

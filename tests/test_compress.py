@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnxruntime
@@ -28,12 +28,13 @@ from scipy import stats  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
 import edgeprune
+from edgeprune.ablation import ablate, cells
 from edgeprune.compression import compress_all
 from edgeprune.effort import EFFORTS, Effort
 from edgeprune.errors import InputError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
 from edgeprune.progress import SILENT, Silent
-from edgeprune.recipe import Recipe
+from edgeprune.recipe import Method, Recipe
 from edgeprune.report.page import figures_of, read_runs
 from edgeprune.report.report import Report
 from edgeprune.run import open_run
@@ -122,7 +123,7 @@ def recipe(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe
     return Recipe(
         model=str(tiny_model),
         task=write_task(folder / "letters", lambda rng: class_row(rng, "pq"), 60),
-        auxiliary=write_task(folder / "more letters", lambda rng: class_row(rng, "pqr"), 120),
+        auxiliary=[write_task(folder / "more letters", lambda rng: class_row(rng, "pqr"), 120)],
         budget=["50%"],
         target=["null"],
         effort="quick",
@@ -380,6 +381,64 @@ def test_another_budget_redoes_only_what_depends_on_it(first: Made, later: Later
     came_as_foreseen(both)
 
 
+@pytest.mark.parametrize("method", [name for name in get_args(Method) if name != "obs"])
+def test_every_method_takes_the_same_road(later: Later, method: str) -> None:
+    made = later({"method": method, "floor": 0.1})
+    assert made.report.verdict.outcome == "met"
+    assert {"table", "teacher", "dense"} <= set(made.progress.found)
+    assert ("curves" in made.progress.found) is (method == "oneshot")  # those of the default
+    came_as_foreseen(made)
+    rows = made.report.plan.layers
+    if method == "layerdrop":
+        whole = [((r.heads_before, r.ffn_before), (r.heads, r.ffn)) for r in rows]
+        assert all(after in (before, (0, 0)) for before, after in whole)
+    if method == "oneshot":
+        trained = json.loads((stage_of(made, "student-50pct") / "history.json").read_text())
+        assert trained == {"alone": {"steps": [], "checkpoints": []}}
+    verify_bundle(made.folder / "bundle")
+
+
+def test_of_several_auxiliary_tasks_the_most_promising_is_taken(
+    first: Made, later: Later, tmp_path: Path
+) -> None:
+    def noise(rng: random.Random) -> dict[str, Any]:
+        return {"text": words(rng, "pq"), "label": rng.choice(["yes", "no"])}
+
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    write_task(folder / "noise", noise, 120)
+    shutil.copytree(first.recipe.auxiliary[0], folder / "more letters")
+    made = later({"auxiliary": [f"auto:{folder}"]})
+    assert made.progress.made[0] == "ranking"
+    assert made.report.auxiliary is not None
+    assert made.report.auxiliary.name == "more letters"
+    assert made.report.notes[0].startswith("auxiliary: more letters taken; by the proxy: more")
+    assert {"table", "teacher", "curves"} <= set(made.progress.found)  # as it was the only one
+    came_as_foreseen(made)
+
+
+def stage_of(made: Made, name: str) -> Path:
+    return made.folder / "stages" / f"{name}-{made.report.stages[name][:12]}"
+
+
+def test_an_ablation_shares_what_its_cells_have_in_common(first: Made, tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Telling(Listening):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    compared = cells(first.recipe, ["method=magnitude", "when=teacher"])
+    found = ablate(compared, seeds=1, out=tmp_path, progress=(progress := Telling()))
+    assert progress.made.count("table") == progress.made.count("teacher") == 1
+    assert progress.made.count("plan-50pct") == 3
+    assert [one.cell for one in found] == ["as it is", "method magnitude", "when teacher"]
+    assert all(one.met == one.seeds == 1 for one in found)
+    left = {path.name.rpartition("-")[0] for path in (tmp_path / "run" / "stages").iterdir()}
+    assert left == set(SHARED)
+    assert "cell 2 of 3: method magnitude, seed 0" in told
+
+
 def test_another_way_to_measure_redoes_only_the_measurement(
     later: Later,
 ) -> None:
@@ -531,7 +590,7 @@ def test_a_sequence_longer_than_the_encoder_is_refused(first: Made, tmp_path: Pa
     ("changes", "coupled"),
     [
         ({"transfer_how": "none"}, False),
-        ({"auxiliary": None}, False),
+        ({"auxiliary": []}, False),
         ({"transfer_what": "stats"}, False),
         ({"transfer_how": "sequential"}, True),
     ],
@@ -584,7 +643,7 @@ def options(made: Made, out: Path, budget: str) -> list[str]:
     recipe = made.recipe
     return [
         *("compress", "--model", recipe.model, "--task", recipe.task),
-        *("--auxiliary", str(recipe.auxiliary), "--budget", budget, "--target", "null"),
+        *("--auxiliary", *recipe.auxiliary, "--budget", budget, "--target", "null"),
         *("--effort", "quick", "--out", str(out)),
     ]
 

@@ -78,8 +78,7 @@ def test_the_recipe_can_be_read_and_its_tasks_loaded(folder: Path) -> None:
     assert (len(task.train), len(task.validation), len(task.test)) == (300, 200, 1000)
     assert task.labels == tuple(_labels(folder, "task"))
     assert not task.notes
-    assert recipe.auxiliary is not None
-    auxiliary = load_auxiliary(recipe.auxiliary, size=5000, seed=0, target=task)
+    auxiliary = load_auxiliary(*recipe.auxiliary, size=5000, seed=0, target=task)
     assert len(auxiliary.train) == 3000
     assert not auxiliary.notes
 

@@ -24,7 +24,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from edgeprune.errors import EdgepruneError, ModelError, RecipeError, RefusedError
+from edgeprune.errors import DataError, EdgepruneError, ModelError, RecipeError, RefusedError
 from edgeprune.explain import explanations
 from edgeprune.inputs import Transfer, read_inputs
 from edgeprune.model_folder import MAX_CONFIG_BYTES, MODEL_TYPES, find_model
@@ -1383,7 +1383,7 @@ def test_inputs_are_read_as_the_recipe_says(folder: Path, recipe: Recipe) -> Non
     assert inputs.model == str(folder)
     assert len(inputs.task.train) == 8
     assert inputs.auxiliary is None
-    assert inputs.transfer == Transfer("none", False, False, False)
+    assert inputs.transfer == Transfer("none", False, "target", False)
     assert [target.name for target in inputs.targets] == ["null"]
 
 
@@ -1395,15 +1395,40 @@ def test_each_bad_input_is_told_and_nothing_is_written(
     folder: Path, recipe: Recipe, key: str, value: str
 ) -> None:
     with pytest.raises(EdgepruneError) as caught:
-        read_inputs(recipe.model_copy(update={key: value}))
+        read_inputs(Recipe.model_validate(recipe.model_dump() | {key: value}))
     assert caught.value.exit_code == 2
     assert not recipe.out.exists()
+
+
+def test_a_folder_of_auxiliary_tasks_is_looked_through(
+    folder: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    sets = tmp_path / "sets"
+    (sets / "empty").mkdir(parents=True)
+    for name in ("b", "a"):
+        shutil.copytree(recipe.task, sets / name)
+    (sets / "readme.txt").write_text("not a folder")
+    leaky = {"allow_leakage": True}  # they are the target's own rows
+    asked = recipe.model_copy(update=leaky | {"auxiliary": [f"auto:{sets}"]})
+    inputs = read_inputs(asked)
+    assert [task.name for task in inputs.candidates] == ["a", "b"]
+    assert inputs.auxiliary is inputs.candidates[0]
+
+
+@pytest.mark.parametrize("place", ["auto:nowhere", "auto:."])
+def test_a_folder_without_auxiliary_tasks_is_one_line(
+    folder: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "bare").mkdir()
+    monkeypatch.chdir(tmp_path / "bare")
+    with pytest.raises(DataError, match="auxiliary auto:"):
+        read_inputs(recipe.model_copy(update={"auxiliary": [place]}))
 
 
 def test_an_auxiliary_task_without_a_part_is_refused_unless_asked_for(
     folder: Path, recipe: Recipe
 ) -> None:
-    useless = {"transfer_what": "stats", "transfer_when": "teacher", "auxiliary": recipe.task}
+    useless = {"transfer_what": "stats", "transfer_when": "teacher", "auxiliary": [recipe.task]}
     with pytest.raises(RecipeError, match="leave the auxiliary task without a part"):
         read_inputs(recipe.model_copy(update=useless))
     inputs = read_inputs(recipe.model_copy(update=useless | {"transfer_how": "none"}))
@@ -1413,25 +1438,27 @@ def test_an_auxiliary_task_without_a_part_is_refused_unless_asked_for(
 @pytest.mark.parametrize(
     ("what", "when", "parts"),
     [
-        ("both", "all", (True, True, True)),
-        ("both", "teacher", (True, False, False)),
-        ("both", "prune", (False, True, False)),
-        ("both", "recover", (False, False, True)),
-        ("weights", "all", (True, False, True)),
-        ("stats", "all", (False, True, True)),
-        ("weights", "prune", (False, False, False)),
-        ("none", "all", (False, False, False)),
+        ("both", "all", (True, "pooled", True)),
+        ("both", "teacher", (True, "target", False)),
+        ("both", "prune", (False, "pooled", False)),
+        ("both", "recover", (False, "target", True)),
+        ("weights", "all", (True, "target", True)),
+        ("stats", "all", (False, "pooled", True)),
+        ("masks", "all", (False, "auxiliary", True)),
+        ("masks", "teacher", (False, "target", False)),
+        ("weights", "prune", (False, "target", False)),
+        ("none", "all", (False, "target", False)),
     ],
 )
 def test_what_and_when_say_where_the_auxiliary_task_takes_part(
-    what: str, when: str, parts: tuple[bool, bool, bool]
+    what: str, when: str, parts: tuple[bool, str, bool]
 ) -> None:
     recipe = Recipe.model_validate(
         {"model": "m", "task": "t", "auxiliary": "a", "transfer_what": what, "transfer_when": when}
     )
     transfer = Transfer.of(recipe)
-    assert (transfer.taught, transfer.pooled, transfer.recovered) == parts
-    assert transfer.anywhere is any(parts)
+    assert (transfer.taught, transfer.statistics, transfer.recovered) == parts
+    assert transfer.anywhere is (parts != (False, "target", False))
 
 
 def test_without_an_auxiliary_task_nothing_is_transferred() -> None:

@@ -185,9 +185,9 @@ def test_the_code_is_the_same_wherever_it_lies(copy: Path) -> None:
     [
         ("stages/timing.py", "AIM"),
         ("stages/timing.py", "STACK"),
-        ("learn/train.py", "TEMPERATURE"),
+        ("learn/answers.py", "TEMPERATURE"),
         ("learn/coupling.py", "TARGET_ONLY_FROM"),
-        ("prune/importance.py", "DAMPING"),
+        ("prune/obs.py", "DAMPING"),
         ("stages/materials.py", "RECOVERY_RATE"),
         ("effort.py", "EFFORTS"),
     ],

@@ -19,6 +19,7 @@ from edgeprune.prune.search import (
     Plan,
     SubLayer,
     drop_crumbs,
+    drop_layers,
     minimum_ms,
     search,
     search_sensitivity,
@@ -281,3 +282,23 @@ def test_where_nothing_but_crumbs_fits_one_layer_is_kept() -> None:
     }
     plan = drop_crumbs(errors, table, dense, 4.0)
     assert sum(layer != LayerShape(0, 0) for layer in plan.shape.layers) == 1
+
+
+SIX = Shape.uniform(6, 2, 10, hidden=8, head_dim=4, vocab=10)
+LAYERS = LatencyTable({0: 0.0, 2: 1.0}, {0: 0.0, 10: 1.0}, 1.0)  # 2 ms a layer
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "kept"),
+    [(13.0, [0, 1, 2, 3, 4, 5]), (7.5, [0, 2, 4]), (5.0, [0, 3]), (3.0, [0]), (1.0, [])],
+)
+def test_whole_layers_are_dropped_evenly(budget_ms: float, kept: list[int]) -> None:
+    plan = drop_layers({}, LAYERS, SIX, budget_ms)
+    assert [i for i, layer in enumerate(plan.shape.layers) if layer.heads] == kept
+    assert all(bool(layer.heads) == bool(layer.ffn) for layer in plan.shape.layers)
+    assert plan.predicted_ms == LAYERS.predict(plan.shape) <= budget_ms
+
+
+def test_no_layer_left_to_drop_is_unreachable() -> None:
+    with pytest.raises(Unreachable, match=r"smallest plan takes 1\.00 ms"):
+        drop_layers({}, LAYERS, SIX, 0.9)

@@ -11,7 +11,9 @@ from torch.testing import assert_close
 from transformers import BertConfig, ElectraConfig, PretrainedConfig
 
 from edgeprune.encoder import FFN, Attention, Classifier, Layer, Removed, adopt
-from edgeprune.prune.importance import Curves, collect_moments, error_curves
+from edgeprune.prune.curves import Curves, error_curves
+from edgeprune.prune.moments import collect_moments
+from edgeprune.prune.obs import obs
 from edgeprune.prune.surgery import mask, operate
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import random_batch, random_model
@@ -36,7 +38,7 @@ def patient_of(config: PretrainedConfig) -> Patient:
         heads = {"target": 2, "auxiliary": 3}
         model = Classifier(adopt(random_model(config)), heads).eval()
     text = [random_batch(config, (9, 8, 4)), random_batch(config, (6, 5))]
-    return model, error_curves(model, collect_moments(model, text))
+    return model, error_curves(model, collect_moments(model, text), obs)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_every_weight_of_the_smaller_model_can_be_trained(patient: Patient) -> N
 def test_a_pruned_model_can_be_pruned_again(patient: Patient) -> None:
     """In stages: the curves of what is left lead to a smaller model that matches its own twin."""
     small, shape = narrow(patient)
-    curves = error_curves(small, collect_moments(small, [random_batch(BERT, (9, 8, 7))]))
+    curves = error_curves(small, collect_moments(small, [random_batch(BERT, (9, 8, 7))]), obs)
     fewer = shape.with_layers([LayerShape(1, 5), LayerShape(0, 2), LayerShape(0, 0)])
     twice, twin = operate(small, fewer, curves), mask(small, fewer, curves)
     assert twice.encoder.shape == fewer

@@ -18,26 +18,28 @@ from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Diverged, ResourceError
+from edgeprune.latency import LatencyTable
 from edgeprune.learn import snapshots
-from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
-from edgeprune.learn.memory import within_memory
-from edgeprune.learn.snapshots import STATE, TENSORS, Snapshot, Snapshots
-from edgeprune.learn.train import (
+from edgeprune.learn.answers import (
     TEMPERATURE,
     Judge,
     Sample,
-    Schedule,
-    Taught,
     accelerator,
     gold_loss,
     imitation_loss,
     judge_on,
     predict,
-    recover,
-    teach,
 )
+from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
+from edgeprune.learn.fit import Schedule, Taught
+from edgeprune.learn.gates import learn_gates
+from edgeprune.learn.memory import within_memory
+from edgeprune.learn.snapshots import STATE, TENSORS, Snapshot, Snapshots
+from edgeprune.learn.train import recover, teach
 from edgeprune.progress import SILENT, Progress, Silent
-from edgeprune.prune.importance import Curves, collect_moments, error_curves
+from edgeprune.prune.curves import Curves, error_curves
+from edgeprune.prune.moments import collect_moments
+from edgeprune.prune.obs import obs
 from edgeprune.prune.surgery import operate
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.task import Rows, Task
@@ -265,7 +267,10 @@ def right(model: Classifier, sample: Sample) -> float:
     return float((predict(model, sample).argmax(1) == sample.targets).float().mean())
 
 
-@pytest.mark.parametrize(("how", "remembered"), [("joint", 0.7), ("sequential", 0.4)])
+@pytest.mark.parametrize(
+    ("how", "remembered"),
+    [("joint", 0.7), ("sequential", 0.4), ("meta", 0.7), ("decompose", 0.6)],
+)
 def test_a_coupled_training_teaches_both_heads(how: str, remembered: float) -> None:
     """One after the other, the first of three classes is partly forgotten again."""
     auxiliary = classes(1_200, "auxiliary", kinds=3)
@@ -401,7 +406,7 @@ def prune(teacher: Classifier) -> Pruned:
     sample = classes(60)
     inputs = sample.tokens.batch(range(60), teacher.encoder.input_names)
     batch = {name: torch.from_numpy(ids) for name, ids in inputs.items()}
-    curves: Curves = error_curves(teacher, collect_moments(teacher, [batch]))
+    curves: Curves = error_curves(teacher, collect_moments(teacher, [batch]), obs)
     return lambda layers: operate(teacher, DENSE.with_layers(layers), curves)
 
 
@@ -504,19 +509,34 @@ AUXILIARY = classes(60, "auxiliary", kinds=3)
 Train = Callable[[Progress, Snapshots | None], Taught]
 
 
-def teaching(train: Sample) -> Train:
+def teaching(train: Sample, how: str = "joint") -> Train:
     def run(progress: Progress, snapshots: Snapshots | None) -> Taught:
         schedule = replace(SHORT, steps=STEPS)
         widths, judge = {"target": 2, "auxiliary": 3}, judge_by_loss(train)
-        return teach(
-            encoder(), train, AUXILIARY, widths, "joint", schedule, judge, progress, snapshots
+        return teach(encoder(), train, AUXILIARY, widths, how, schedule, judge, progress, snapshots)
+
+    return run
+
+
+def gating(teacher: Classifier) -> Train:
+    """Without what `learn_gates` says of the gates, for what a Taught holds."""
+
+    def run(progress: Progress, snapshots: Snapshots | None) -> Taught:
+        schedule, table = replace(SHORT, steps=STEPS), LatencyTable({0: 0, 2: 1}, {0: 0, 24: 1}, 1)
+        model, _ = learn_gates(
+            teacher, classes(60), AUXILIARY, "joint", table, 2.0, schedule, progress, snapshots
         )
+        return Taught(model, 0.0, 0.0)
 
     return run
 
 
 @pytest.fixture
 def training(request: pytest.FixtureRequest, teacher: Classifier, prune: Pruned) -> Train:
+    if request.param in ("meta", "decompose"):
+        return teaching(classes(60), request.param)
+    if request.param == "gates":
+        return gating(teacher)
     if request.param != "recovery":
         return teaching(classes({"few rows": 60, "many rows": 1_200}[request.param]))
 
@@ -566,7 +586,11 @@ def same(ours: Taught, theirs: Taught) -> bool:
 
 
 @pytest.mark.usefixtures("_interruptible")
-@pytest.mark.parametrize("training", ["few rows", "many rows", "recovery"], indirect=True)
+@pytest.mark.parametrize(
+    "training",
+    ["few rows", "many rows", "recovery", "gates", "meta", "decompose"],
+    indirect=True,
+)
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(
     training: Train, tmp_path: Path
 ) -> None:

@@ -140,8 +140,12 @@ def compress(
         ),
     ] = None,
     auxiliary: Annotated[
-        str | None,
-        _option("A related, bigger data set to learn from; its columns are detected.", WHAT),
+        list[str] | None,
+        _option(
+            "A related, bigger data set to learn from; its columns are detected. Of several, or "
+            "of those in a folder (`auto:DIR`), the one that promises most is taken.",
+            WHAT,
+        ),
     ] = None,
     budget: Annotated[
         list[str] | None,
@@ -189,7 +193,12 @@ def compress(
     ] = None,
     method: Annotated[
         str | None,
-        _option("What decides which heads and FFN units go.", METHOD, "obs", choices="obs"),
+        _option(
+            "What decides which heads and FFN units go.",
+            METHOD,
+            "obs",
+            choices="obs, fisher, l0, magnitude, layerdrop, random, oneshot",
+        ),
     ] = None,
     transfer_how: Annotated[
         str | None,
@@ -197,17 +206,17 @@ def compress(
             "How the auxiliary task is coupled with the target task in a training.",
             METHOD,
             "joint",
-            choices="none, sequential, joint",
+            choices="none, sequential, joint, meta, decompose",
         ),
     ] = None,
     transfer_what: Annotated[
         str | None,
         _option(
             "What is transferred: the jointly taught weights, the pooled activation statistics of "
-            "the error curves, or both.",
+            "the error curves, both; or masks, the plan by the auxiliary text alone.",
             METHOD,
             "both",
-            choices="none, weights, stats, both",
+            choices="none, weights, stats, masks, both",
         ),
     ] = None,
     transfer_when: Annotated[
@@ -393,6 +402,47 @@ def init(
 
     write_template(file)
     show.err(f"wrote {file}: name your model and task in it, then `edgeprune compress {file}`")
+    return 0
+
+
+@app.command()
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, as `init` writes it.")],
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="What is changed, each alone: method, how, what, when; method=l0|fisher."
+        ),
+    ] = "method,how,what,when",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds that every cell is run on.")] = 3,
+    budget: Annotated[
+        list[str] | None, typer.Option(help="In place of the recipe's; may be given again.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder of the result.")] = Path("runs/ablation"),
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Change one thing of a recipe at a time, and see what it does to the score.
+
+    Every cell is a whole compress at the same budget. A call that was stopped goes on.
+
+    \b
+    edgeprune ablate recipe.yaml --grid method,when --seeds 3 --budget 50% --budget 25%
+    """
+    from edgeprune.ablation import ablate as run
+    from edgeprune.ablation import cells, to_markdown
+    from edgeprune.recipe import Recipe
+
+    asked = Recipe.read(recipe, {"budget": budget})
+    with show.progress(quiet=quiet) as progress:
+        compared = cells(asked, grid.split(","))
+        found = run(compared, seeds=seeds, out=out, progress=progress)
+    if json:
+        show.out((out / "ablation.json").read_text(encoding="utf-8").rstrip())
+    elif not quiet:
+        show.err(to_markdown(asked, found))
+        show.err(f"kept in {out}")
     return 0
 
 

@@ -351,7 +351,11 @@ def status(told: Status, reports: Sequence[Report] = ()) -> str:
     from edgeprune.report.discretion import discreet
 
     recipe = told.recipe
-    what = [f"model {recipe.model}", f"task {recipe.task}", f"auxiliary {recipe.auxiliary}"]
+    what = [
+        f"model {recipe.model}",
+        f"task {recipe.task}",
+        f"auxiliary {', '.join(recipe.auxiliary)}",
+    ]
     asked = [*what[: 3 if recipe.auxiliary else 2], f"target {', '.join(recipe.target)}"]
     lines = [
         _state(told),

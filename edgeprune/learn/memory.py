@@ -5,19 +5,22 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from edgeprune.errors import ResourceError
-from edgeprune.learn.train import Schedule, Taught
+from edgeprune.learn.fit import Schedule
 from edgeprune.progress import Progress
 
 HALVINGS = 3
 
+_Trained = TypeVar("_Trained")
+
 
 def within_memory(
-    train: Callable[[Schedule], Taught], schedule: Schedule, progress: Progress
-) -> tuple[Taught, tuple[str, ...]]:
+    train: Callable[[Schedule], _Trained], schedule: Schedule, progress: Progress
+) -> tuple[_Trained, tuple[str, ...]]:
     """What the training led to, with a note of each halving of its batch. Raises ResourceError."""
     notes: list[str] = []
     while True:

@@ -116,6 +116,28 @@ def drop_crumbs(
                 kept[key] = {0: errors[key][0]}
 
 
+def drop_layers(
+    errors: Errors,
+    table: LatencyTable,
+    dense: Shape,
+    budget_ms: float,
+    sensitivity: Mapping[SubLayer, float] | None = None,
+) -> Plan:
+    """As many whole layers as the budget holds, evenly spread, the first one always among them.
+
+    LayerDrop's plan (Fan, Grave, Joulin 2019, arXiv 1909.11556); the errors do not choose. Raises
+    Unreachable.
+    """
+    depth = len(dense.layers)
+    for count in range(depth, -1, -1):
+        kept = {i * depth // count for i in range(count)}
+        layers = [old if i in kept else LayerShape(0, 0) for i, old in enumerate(dense.layers)]
+        shape = dense.with_layers(layers)
+        if table.predict(shape) <= budget_ms:
+            return Plan(shape, table.predict(shape), float(depth - count))
+    raise _unreachable(budget_ms, table, dense)
+
+
 def _is_crumb(layer: LayerShape, whole: LayerShape) -> bool:
     return CRUMB * layer.heads <= whole.heads and CRUMB * layer.ffn <= whole.ffn
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.encoder import FFN, Attention, Classifier, Encoder, Layer, Removed
-from edgeprune.prune.importance import Curves, Option
+from edgeprune.prune.curves import Curves, Option
 from edgeprune.shape import Shape
 
 

@@ -15,10 +15,10 @@ from edgeprune.report.markdown import (
     _joined,
     _mono,
     _safe,
-    _table,
     answer,
     comparison_table,
     limit,
+    table,
     transfer_line,
 )
 from edgeprune.report.report import Report
@@ -53,7 +53,7 @@ def model_card(report: Report, facts: ModelFacts) -> str:
             _head(facts),
             f"# {name}",
             f"{answer(report).capitalize()}: {_mono(report.verdict.line)}",
-            _table(*comparison_table(report)),
+            table(*comparison_table(report)),
             "Before is the encoder fine-tuned and unpruned, after is this model; both as ONNX "
             f"files, scored on {report.task.rows.test} test rows.",
             "## Task",
@@ -129,7 +129,7 @@ def _data(report: Report) -> str:
         "- No text is stored. golden.json holds the tokens of some test rows, which tokenizer.json "
         "can turn into words again."
     )
-    return _joined([_table(("task", "train", "validation", "test"), rows), "\n".join(notes)])[:-1]
+    return _joined([table(("task", "train", "validation", "test"), rows), "\n".join(notes)])[:-1]
 
 
 def _latency(report: Report) -> str:

@@ -46,6 +46,18 @@ VARIABLES = {
     MISSED: "--missed",
     INCONCLUSIVE: "--inconclusive",
 }
+LIGHT = {  # as in templates/style.css
+    "--ink": "#1c2128",
+    "--muted": "#59636e",
+    "--line": "#dde1e6",
+    "--paper": "#ffffff",
+    "--accent": "#2a5bd0",
+    "--soft": "#a9c0f3",
+    "--before": "#8b95a1",
+    "--met": "#1a7f37",
+    "--missed": "#c1281d",
+    "--inconclusive": "#8a5d00",
+}
 OUTCOMES = {"met": MET, "missed": MISSED, "inconclusive": INCONCLUSIVE}
 
 STYLE: dict[Any, Any] = {
@@ -104,6 +116,13 @@ def draw(figure: Figure) -> str:
         canvas = Canvas(layout="constrained")
         DRAWN[figure.kind](canvas, figure)
         return _inline(canvas, figure)
+
+
+def standalone(figure: Figure) -> str:
+    """The picture as an SVG file, in the light colours of a page."""
+    style = ";".join(f"{name}:{colour}" for name, colour in LIGHT.items())
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:g}" style="{style}" '
+    return draw(figure).replace("<svg ", head, 1) + "\n"
 
 
 def _inline(canvas: Canvas, figure: Figure) -> str:
@@ -525,6 +544,19 @@ def _verdicts(canvas: Canvas, figure: Figure) -> None:
     axes.set_xlabel("of the budget")
 
 
+def _ablation(canvas: Canvas, figure: Figure) -> None:
+    names = _texts(figure, "cell")
+    axes = _one(canvas, 52 + ROW * len(names))
+    axes.axvline(0, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+    pairs = zip(figure.numbers("points"), figure.numbers("plus_minus"), strict=True)
+    for row, (points, half) in enumerate(pairs):
+        if np.isfinite(half):
+            axes.hlines(row, points - half, points + half, color=SOFT, linewidth=4)
+        axes.plot(points, row, "o", color=ACCENT, markersize=6)
+    _rows(axes, names)
+    axes.set_xlabel("points of score")
+
+
 DRAWN: Mapping[Kind, Callable[[Canvas, Figure], None]] = {
     "architecture": _architecture,
     "distribution": _distribution,
@@ -536,4 +568,5 @@ DRAWN: Mapping[Kind, Callable[[Canvas, Figure], None]] = {
     "training": _training,
     "transfer": _transfer,
     "verdicts": _verdicts,
+    "ablation": _ablation,
 }

@@ -40,6 +40,7 @@ Kind = Literal[
     "training",
     "transfer",
     "verdicts",
+    "ablation",
 ]
 
 READING: Mapping[Kind, str] = {
@@ -62,6 +63,8 @@ READING: Mapping[Kind, str] = {
     "it does not help it is switched off.",
     "verdicts": "The measured percentile as a share of its budget, with its interval. Left of "
     "100 % is within the budget.",
+    "ablation": "A dot is the mean over seeds of what a change of the recipe did to the score, the "
+    "bar its 95 % interval. Right of the line is better than the recipe as it is.",
 }
 
 BINS = 48

@@ -25,7 +25,7 @@ def to_markdown(reports: Sequence[Report]) -> str:
     if len(reports) == 1:
         return _fitted(_joined(_story(reports[0], "#")))
     head = ["# edgeprune: " + "; ".join(f"{_safe(r.budget.text)} {answer(r)}" for r in reports)]
-    head.append(_table(*budgets_table(reports)))
+    head.append(table(*budgets_table(reports)))
     parts = [*head, *(part for report in reports for part in _story(report, "##"))]
     return _fitted(_joined(parts))
 
@@ -108,7 +108,7 @@ def _story(report: Report, level: str) -> list[str]:
         f"{level} {_safe(limit(report))}: {answer(report)}",
         _code("\n".join(verdict_lines(report))),
         "\n".join(reasons),
-        _table(*comparison_table(report)),
+        table(*comparison_table(report)),
         *_removed(report, level),
         f"{level}# Transfer",
         _safe(transfer_line(report)),
@@ -137,8 +137,8 @@ def _removed(report: Report, level: str) -> list[str]:
         f"{ms(report.feasibility.dense_ms)}, smallest budget that can be reached "
         f"{ms(report.feasibility.minimum_ms)}."
     )
-    table = _table(("layer", "heads", "FFN", "parameters", "fp32"), rows)
-    return [f"{level}# What was removed", table, foreseen]
+    layers = table(("layer", "heads", "FFN", "parameters", "fp32"), rows)
+    return [f"{level}# What was removed", layers, foreseen]
 
 
 def _export(report: Report, level: str) -> list[str]:
@@ -169,9 +169,9 @@ def _export(report: Report, level: str) -> list[str]:
         f"{level}# The exported file",
         _safe(", ".join(facts)) + f", sha256 {_mono(export.sha256)}",
         "Answers against PyTorch:",
-        _table(("batch x tokens", "max difference", "cosine", "same answer"), parity),
+        table(("batch x tokens", "max difference", "cosine", "same answer"), parity),
         *_runtime_parity(report),
-        _table(("precision", "p90", "score", "size", "", "why"), precisions),
+        table(("precision", "p90", "score", "size", "", "why"), precisions),
     ]
 
 
@@ -190,7 +190,7 @@ def _data(report: Report, level: str) -> list[str]:
     tasks = [task for task in (report.task, report.auxiliary) if task is not None]
     notes = [f"- {_safe(task.name)}: {_safe(note)}" for task in tasks for note in task.notes]
     head = ("task", "kind", "metric", "classes", "train", "validation", "test")
-    return [f"{level}# Data", _table(head, [_task(task) for task in tasks]), "\n".join(notes)]
+    return [f"{level}# Data", table(head, [_task(task) for task in tasks]), "\n".join(notes)]
 
 
 def _task(task: TaskPart) -> Row:
@@ -206,7 +206,7 @@ def _run(report: Report, level: str) -> list[str]:
     facts = [f"- {_safe(name)}: {_safe(fact)}" for name, fact in report.environment.items()]
     return [
         f"{level}# The run",
-        _table(("stage", "time", ""), stages),
+        table(("stage", "time", ""), stages),
         f"Peak memory {report.peak_mb:.0f} MB. Bundle: {_mono(report.bundle)}.",
         "\n".join(f"- {_safe(note)}" for note in report.notes),
         "\n".join(facts),
@@ -239,7 +239,8 @@ def _arrow(before: int, after: int) -> str:
     return str(after) if before == after else f"{before} → {after}"
 
 
-def _table(head: Row, rows: Sequence[Row]) -> str:
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """Columns of numbers after a column of names; cells are escaped. Empty without rows."""
     if not rows:
         return ""
     rule = ("---", *("---:" for _ in head[1:]))

@@ -6,6 +6,7 @@ read back from there, so that a value found is the same as a value made.
 
 from __future__ import annotations
 
+from edgeprune.inputs import Transfer
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
 
@@ -22,4 +23,6 @@ def stage_names(recipe: Recipe) -> tuple[str, ...]:
             *(f"{precision}-{own}" for precision in recipe.precisions),
         )
     ]
-    return ("table", "teacher", "curves", "dense", *of_budgets, "latency")
+    prices = [f"gates-{own}" for own in slugs] if recipe.method == "l0" else ["curves"]
+    ranking = ["ranking"] if recipe.ranks_auxiliary and Transfer.of(recipe).anywhere else []
+    return (*ranking, "table", "teacher", *prices, "dense", *of_budgets, "latency")

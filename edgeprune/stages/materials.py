@@ -16,13 +16,8 @@ from edgeprune.encoder import Encoder, load_pretrained
 from edgeprune.errors import RecipeError
 from edgeprune.hashing import file_digest
 from edgeprune.inputs import Inputs, Transfer
-from edgeprune.learn.train import (
-    Judge,
-    Sample,
-    Schedule,
-    accelerator,
-    judge_on,
-)
+from edgeprune.learn.answers import Judge, Sample, accelerator, judge_on
+from edgeprune.learn.fit import Schedule
 from edgeprune.measure.profile import Settings
 from edgeprune.measure.target import Target
 from edgeprune.recipe import Recipe

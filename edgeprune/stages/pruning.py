@@ -12,31 +12,18 @@ import numpy as np
 
 from edgeprune.encoder import Classifier, load, save
 from edgeprune.latency import Budget
+from edgeprune.learn.answers import Sample, accelerator, imitation_loss, predict
+from edgeprune.learn.fit import Schedule, Taught
 from edgeprune.learn.memory import within_memory
-from edgeprune.learn.train import (
-    Sample,
-    Schedule,
-    Taught,
-    accelerator,
-    imitation_loss,
-    predict,
-    recover,
-)
+from edgeprune.learn.train import recover
 from edgeprune.measure.profile import GLANCE, Profile, profile
-from edgeprune.prune.importance import Curves
-from edgeprune.prune.search import Plan, drop_crumbs, minimum_ms, search_sensitivity
+from edgeprune.prune.search import Plan, minimum_ms, search_sensitivity
 from edgeprune.prune.surgery import operate
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
-from edgeprune.stages.teaching import (
-    ALONE,
-    COUPLED,
-    HISTORY,
-    Sensitivity,
-    Teacher,
-    snapshots_of,
-)
+from edgeprune.stages.pricing import Priced
+from edgeprune.stages.teaching import ALONE, COUPLED, HISTORY, Teacher, snapshots_of
 from edgeprune.stages.timing import AIM, Timing, deploy
 
 TIGHT, LOOSE = 0.93, 0.87  # the measured share of the budget with which the plan is left alone
@@ -67,7 +54,7 @@ def plan_budget(
     materials: Materials,
     timing: Timing,
     teacher: Teacher,
-    sensitivity: Sensitivity,
+    priced: Priced,
     dense: Path,
     budget: Budget,
 ) -> Planned:
@@ -76,24 +63,26 @@ def plan_budget(
     The dense model's file is measured in the same rounds, so that a share of its latency, and the
     machine's mood, are known when the candidate is judged.
     """
-    shape, curves, effort = teacher.model.encoder.shape, sensitivity.curves, materials.effort
-    errors = curves.errors()
+    shape, effort, method = teacher.model.encoder.shape, materials.effort, priced.method
+    errors = priced.curves.errors()
 
     def build(folder: Path) -> None:
         table, aim_ms = timing.table(budget), timing.aim_ms(budget)
-        _, weights = search_sensitivity(
-            errors,
-            table,
-            shape,
-            aim_ms,
-            _one_shot_judge(run, materials, teacher, curves),
-            draws=effort.draws,
-            seed=materials.recipe.seed,
-        )
-        plan = drop_crumbs(errors, table, shape, aim_ms, weights)
+        weights = None
+        if method.judged:
+            _, weights = search_sensitivity(
+                errors,
+                table,
+                shape,
+                aim_ms,
+                _one_shot_judge(run, materials, teacher, priced),
+                draws=effort.draws,
+                seed=materials.recipe.seed,
+            )
+        plan = method.allocate(errors, table, shape, aim_ms, weights)
         rounds: list[tuple[Plan, Round]] = []
         for _ in range(ROUNDS):
-            model = operate(teacher.model, plan.shape, curves)
+            model = operate(priced.model, plan.shape, priced.curves)
             path = deploy(model, folder / "candidate.onnx", materials.probe_precision)
             models, settings = {"dense": dense, "candidate": path}, materials.settings(GLANCE)
             shares = []
@@ -109,7 +98,7 @@ def plan_budget(
             if LOOSE <= share <= TIGHT:
                 break
             aim_ms = max(aim_ms * AIM / share, minimum_ms(table, shape))
-            plan = drop_crumbs(errors, table, shape, aim_ms, weights)
+            plan = method.allocate(errors, table, shape, aim_ms, weights)
             if plan.shape in (earlier.shape for earlier, _ in rounds):
                 break
         best = min(range(len(rounds)), key=lambda i: _preference(rounds[i][1].share))
@@ -123,7 +112,8 @@ def plan_budget(
 
     made_from = {
         "table": timing.stage.key,
-        "curves": sensitivity.stage.key,
+        "method": materials.recipe.method,
+        "curves": priced.stage.key,
         "budget": str(budget),
         "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
     }
@@ -156,7 +146,7 @@ def _preference(share: float) -> tuple[bool, float]:
 
 
 def _one_shot_judge(
-    run: Run, materials: Materials, teacher: Teacher, curves: Curves
+    run: Run, materials: Materials, teacher: Teacher, priced: Priced
 ) -> Callable[[Plan], float]:
     """How far a plan, untrained, strays from the teacher on some training rows."""
     some = np.random.default_rng(materials.recipe.seed).permutation(len(materials.train))
@@ -166,7 +156,7 @@ def _one_shot_judge(
     tried = iter(range(1, materials.effort.draws + 1))
 
     def judge(plan: Plan) -> float:
-        student = operate(teacher.model, plan.shape, curves).to(accelerator().device)
+        student = operate(priced.model, plan.shape, priced.curves).to(accelerator().device)
         run.progress.step(next(tried), materials.effort.draws, "plans tried")
         value = float(imitation_loss(predict(student, sample), wanted, sample.regression))
         return value if math.isfinite(value) else math.inf
@@ -190,7 +180,7 @@ def recover_student(
     run: Run,
     materials: Materials,
     teacher: Teacher,
-    sensitivity: Sensitivity,
+    priced: Priced,
     planned: Planned,
     budget: Budget,
 ) -> Student:
@@ -199,15 +189,17 @@ def recover_student(
     # Its text shows the student more of how the teacher answers, also where its labels did not
     # help the teacher; then only if the student is judged with and without it.
     helped = teacher.taught or not transfer.taught
-    offered = transfer.recovered and (helped or effort.judge_students)
+    recovers = priced.method.recovers
+    offered = recovers and transfer.recovered and (helped or effort.judge_students)
     schedule = materials.schedule(effort.recovery_steps, recovery=True)
 
     def build(folder: Path) -> None:
-        start = operate(teacher.model, planned.plan.shape, sensitivity.curves)
-
+        start = operate(priced.model, planned.plan.shape, priced.curves)
         notes: list[str] = []
 
         def recovered(auxiliary: Sample | None) -> Taught:
+            if not recovers:
+                return Taught(start, *materials.judge(start.to(accelerator().device)))
             name = COUPLED if auxiliary else ALONE
 
             def train(schedule: Schedule) -> Taught:
@@ -237,7 +229,7 @@ def recover_student(
             if alone.score >= best.score:
                 best, with_auxiliary = alone, False
         _drop_auxiliary_head(best.model)
-        save(best.model, folder, labels=materials.task.labels)
+        save(best.model.to("cpu"), folder, labels=materials.task.labels)
         told = {"score": best.score, "gain": gain, "recovered": with_auxiliary}
         write_json(folder / "scores.json", told | {"notes": notes})
         write_json(folder / HISTORY, histories)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from edgeprune.encoder import Classifier, load, save
+from edgeprune.learn.fit import Schedule, Taught
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.snapshots import Snapshots
-from edgeprune.learn.train import Schedule, Taught, accelerator, inputs_of, teach
-from edgeprune.prune.importance import Curves, collect_moments, error_curves, pool
+from edgeprune.learn.train import teach
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.stages.materials import Materials, learnt_how
-from edgeprune.tokens import Tokens, endless
 
 HISTORY = "history.json"  # each training of the stage, by whether the auxiliary task took part
 ALONE, COUPLED = "alone", "coupled"
@@ -106,49 +102,3 @@ def snapshots_of(run: Run, training: str, schedule: Schedule) -> Snapshots:
     """Where a training of the stage that is being built keeps how far it is."""
     folder = run.snapshots / f"{training}-{schedule.batch}"
     return Snapshots(folder, run.aside, run.progress)
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """The teacher's error curves."""
-
-    curves: Curves
-    stage: Stage
-
-
-def measure_curves(run: Run, materials: Materials, teacher: Teacher) -> Sensitivity:
-    """What each structure of the teacher costs to lose, on target text pooled with auxiliary."""
-    pooled = materials.transfer.pooled and materials.auxiliary is not None
-
-    def build(folder: Path) -> None:
-        model = teacher.model.to(accelerator().device)
-        moments = collect_moments(model, _text(materials, materials.tokens["train"], model))
-        if pooled:
-            text = _text(materials, materials.tokens["auxiliary"], model)
-            auxiliary = collect_moments(model, text)
-            moments = {key: pool(moments[key], auxiliary[key]) for key in moments}
-        curves = error_curves(model.to("cpu"), moments, run.progress.step)
-        curves.save(folder / "curves.safetensors")
-
-    made_from = {
-        "teacher": teacher.stage.key,
-        "auxiliary": materials.auxiliary.digest if pooled and materials.auxiliary else None,
-        "tokens": materials.effort.statistics_tokens,
-        "seed": materials.recipe.seed,
-        "learnt": learnt_how(),
-    }
-    stage = run.stage("curves", made_from, build)
-    return Sensitivity(Curves.read(stage.folder / "curves.safetensors"), stage)
-
-
-def _text(
-    materials: Materials, tokens: Tokens, model: Classifier
-) -> Iterator[Mapping[str, Tensor]]:
-    """Batches of rows, until enough tokens or all rows have been seen."""
-    enough = min(materials.effort.statistics_tokens, int(tokens.lengths.sum()))
-    seen = 0
-    for rows in endless(tokens, 32, materials.recipe.seed):
-        yield inputs_of(tokens, rows, model.encoder)
-        seen += int(tokens.lengths[rows].sum())
-        if seen >= enough:
-            return

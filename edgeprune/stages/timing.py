@@ -19,8 +19,8 @@ from edgeprune.export.quantize import to_int8
 from edgeprune.export.resize import resized
 from edgeprune.latency import Budget, LatencyTable
 from edgeprune.measure.profile import GLANCE, Profile, Rounds, measure_table, profile
-from edgeprune.prune.importance import ffn_grid
 from edgeprune.prune.search import minimum_ms
+from edgeprune.prune.structures import ffn_grid
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import LayerShape, Shape

@@ -29,7 +29,9 @@ from edgeprune.export.answers import answer
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.resize import resized
 from edgeprune.onnx_session import open_session
-from edgeprune.prune.importance import Curves, collect_moments, error_curves
+from edgeprune.prune.curves import Curves, error_curves
+from edgeprune.prune.moments import collect_moments
+from edgeprune.prune.obs import obs
 from edgeprune.prune.surgery import mask, operate
 from edgeprune.shape import LayerShape, Shape
 
@@ -120,7 +122,7 @@ def subject(contract: type[FamilyContract]) -> tuple[Classifier, Curves]:
         torch.manual_seed(0)
         model = Classifier(adopt(random_model(contract.config())), {"target": 2}).eval()
     batches = [_inputs(model, (9, 9, 8, 4, 3, 1)), _inputs(model, (7, 6, 6, 2))]
-    return model, error_curves(model, collect_moments(model, batches))
+    return model, error_curves(model, collect_moments(model, batches), obs)
 
 
 def random_model(config: PretrainedConfig, seed: int = 0) -> nn.Module:

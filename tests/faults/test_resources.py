@@ -167,8 +167,10 @@ import torch
 from transformers import BertConfig
 from edgeprune.encoder import Encoder
 from edgeprune.errors import EdgepruneError
+from edgeprune.learn.answers import Sample, accelerator
+from edgeprune.learn.fit import Schedule
 from edgeprune.learn.memory import within_memory
-from edgeprune.learn.train import Sample, Schedule, teach
+from edgeprune.learn.train import teach
 from edgeprune.progress import SILENT
 from edgeprune.shape import Shape
 from edgeprune.tokens import Tokens
@@ -188,7 +190,9 @@ def train(schedule):
 schedule = Schedule(steps=2, batch=4, learning_rate=1e-3, head_learning_rate=1e-3, seed=0)
 train(schedule)  # what libraries take once is taken before the limit
 pages = int(Path("/proc/self/statm").read_text().split()[0])
-limit = pages * resource.getpagesize() + int(float(sys.argv[1]) * 1e6)
+# Where steps are taken in bf16, their activations take half.
+share = 0.5 if accelerator().mixed_precision == "bf16" else 1.0
+limit = pages * resource.getpagesize() + int(share * float(sys.argv[1]) * 1e6)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
     _, notes = within_memory(train, Schedule(2, 64, 1e-3, 1e-3, 0), SILENT)

@@ -1,0 +1,110 @@
+"""What a model says of rows of text, and how far that is from what it should say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeprune.encoder import Classifier, Encoder
+from edgeprune.task import Rows, Task
+from edgeprune.tokens import Tokens, in_order
+
+TEMPERATURE = 2.0
+LENGTH_STEP = 8  # tokens
+
+Judge = Callable[[Classifier], tuple[float, float]]  # validation score and loss
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of one task, ready to be drawn: tokens, targets [rows], and the head they belong to."""
+
+    head: str
+    tokens: Tokens
+    targets: Tensor
+    regression: bool
+
+    @classmethod
+    def of(cls, head: str, task: Task, rows: Rows, tokens: Tokens) -> Sample:
+        regression = task.kind == "regression"
+        targets = torch.from_numpy(np.asarray(rows.targets))
+        targets = targets.float() if regression else targets.long()
+        return cls(head, tokens, targets, regression)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def take(self, rows: NDArray[np.int64]) -> Sample:
+        return replace(self, tokens=self.tokens.take(rows), targets=self.targets[rows])
+
+
+@cache
+def accelerator() -> Accelerator:
+    """One for the process: a GPU when there is one; bf16 where the processor multiplies it."""
+    on_gpu = torch.cuda.is_available()
+    bf16 = torch.cuda.is_bf16_supported() if on_gpu else _cpu_multiplies_bf16()
+    return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if bf16 else "no")
+
+
+def _cpu_multiplies_bf16() -> bool:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def inputs_of(tokens: Tokens, rows: NDArray[np.int64], encoder: Encoder) -> dict[str, Tensor]:
+    device = accelerator().device
+    # Few lengths: the processor's kernels are made, and kept, for every new shape.
+    longest = int(tokens.lengths[rows].max())
+    length = min(LENGTH_STEP * math.ceil(longest / LENGTH_STEP), tokens.longest)
+    batch = tokens.batch(rows, encoder.input_names, length)
+    return {name: torch.from_numpy(ids).to(device) for name, ids in batch.items()}
+
+
+def gold_loss(logits: Tensor, targets: Tensor, regression: bool) -> Tensor:
+    targets = targets.to(logits.device)
+    return F.mse_loss(logits[:, 0], targets) if regression else F.cross_entropy(logits, targets)
+
+
+def imitation_loss(logits: Tensor, teacher: Tensor, regression: bool) -> Tensor:
+    """T^2 KL(teacher || student) at temperature T (Hinton et al. 2015); for scores, the MSE."""
+    if regression:
+        return F.mse_loss(logits, teacher)
+    student = F.log_softmax(logits / TEMPERATURE, dim=-1)
+    wanted = F.log_softmax(teacher / TEMPERATURE, dim=-1)
+    return F.kl_div(student, wanted, log_target=True, reduction="batchmean") * TEMPERATURE**2
+
+
+def predict(model: Classifier, sample: Sample, batch: int = 64) -> Tensor:
+    """Logits [rows, outputs] of the sample's head, in row order, on the CPU."""
+    model.eval()
+    outputs = torch.empty(len(sample), cast(nn.Linear, model.heads[sample.head]).out_features)
+    with torch.no_grad(), accelerator().autocast():
+        for rows in in_order(sample.tokens, batch):
+            logits, _ = model(inputs_of(sample.tokens, rows, model.encoder), sample.head)
+            outputs[rows] = logits.cpu()
+    return outputs
+
+
+def judge_on(task: Task, rows: Rows, sample: Sample) -> Judge:
+    """Judges a model by its score and its loss on rows kept out of training."""
+
+    def judge(model: Classifier) -> tuple[float, float]:
+        logits = predict(model, sample)
+        loss = float(gold_loss(logits, sample.targets, sample.regression))
+        return task.score(logits.numpy(), rows), loss
+
+    return judge

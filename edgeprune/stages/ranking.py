@@ -1,0 +1,131 @@
+"""The stage that picks one of several auxiliary tasks, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeprune.encoder import Classifier, Encoder, load_pretrained
+from edgeprune.inputs import Inputs
+from edgeprune.learn.answers import accelerator, inputs_of
+from edgeprune.run import Run, write_json
+from edgeprune.stages.materials import learnt_how
+from edgeprune.task import Rows, Task
+from edgeprune.tokens import in_order, tokenize
+
+ROWS = 1_000  # of each task, at most
+NEIGHBOURS = 5
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How much a candidate promises: the target's score from its answers alone."""
+
+    task: str
+    score: float
+
+
+def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
+    """The inputs with the most promising candidate alone, and what to say of the others.
+
+    A cheap proxy for training on each (after Puigcerver et al. 2020, arXiv 2009.13239): on the
+    features of the encoder as it is, a linear model learns a candidate's labels. What that model
+    answers on the target's rows becomes their only features, and the score is that of a row's
+    label by its nearest neighbours, itself left out.
+    """
+    if not (inputs.candidates and inputs.recipe.ranks_auxiliary):
+        return inputs, ()
+
+    def build(folder: Path) -> None:
+        encoder, tokenizer = load_pretrained(inputs.model)
+        seed, length = inputs.recipe.seed, inputs.recipe.sequence
+        rows = _some(inputs.task.train, seed)
+        target = features(encoder, tokenizer, rows, length)
+        found = []
+        for number, task in enumerate(inputs.candidates):
+            run.progress.step(number, len(inputs.candidates), task.name)
+            some = _some(task.train, seed)
+            answers = answers_of(task, features(encoder, tokenizer, some, length), some, target)
+            found.append(Promise(task.name, neighbours_score(inputs.task, answers, rows)))
+        write_json(folder / "ranking.json", [asdict(one) for one in found])
+
+    made_from: dict[str, Any] = {
+        "model": inputs.model,
+        "task": inputs.task.digest,
+        "candidates": [task.digest for task in inputs.candidates],
+        "sequence": inputs.recipe.sequence,
+        "seed": inputs.recipe.seed,
+        "learnt": learnt_how(),
+    }
+    stage = run.stage("ranking", made_from, build)
+    found = [Promise(**one) for one in stage.read("ranking.json")]
+    order = sorted(range(len(found)), key=lambda i: -found[i].score)
+    told = ", ".join(f"{found[i].task} {found[i].score:.3f}" for i in order)
+    note = f"auxiliary: {found[order[0]].task} taken; by the proxy: {told}"
+    run.progress.note(note)
+    return replace(inputs, candidates=(inputs.candidates[order[0]],)), (note,)
+
+
+def features(encoder: Encoder, tokenizer: Any, rows: Rows, length: int) -> Floats:
+    """[rows, hidden]: pooled last states, as heads read them."""
+    tokens = tokenize(tokenizer, rows.texts, rows.pairs, length)
+    model = Classifier(encoder, {"target": 1}).to(accelerator().device).eval()
+    found: list[torch.Tensor] = []
+    head = model.heads["target"]
+    hook = head.register_forward_pre_hook(lambda _, x: found.append(x[0].float().cpu()))
+    order = []
+    with torch.no_grad(), accelerator().autocast():
+        for batch in in_order(tokens, 64):
+            model(inputs_of(tokens, batch, encoder))
+            order.append(batch)
+    hook.remove()
+    stacked = torch.cat(found).double().numpy()
+    placed = np.empty_like(stacked)
+    placed[np.concatenate(order)] = stacked
+    return placed
+
+
+def answers_of(task: Task, known: Floats, rows: Rows, asked: Floats) -> Floats:
+    """What a linear model of a candidate's labels says of other features, standardised."""
+    from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
+
+    centre, spread = known.mean(0), known.std(0) + 1e-9
+    known, asked = (known - centre) / spread, (asked - centre) / spread
+    targets = np.asarray(rows.targets)
+    if task.kind == "regression":
+        answers = Ridge(alpha=len(known)).fit(known, targets).predict(asked)[:, None]
+    else:
+        model = LogisticRegression(C=0.01, max_iter=200).fit(known, targets)
+        answers = model.decision_function(asked)
+        answers = answers[:, None] if answers.ndim == 1 else answers
+    scaled: Floats = (answers - answers.mean(0)) / (answers.std(0) + 1e-9)
+    return scaled
+
+
+def neighbours_score(task: Task, answers: Floats, rows: Rows) -> float:
+    """The task's metric where each row is answered by its nearest others."""
+    squares = (answers**2).sum(1)
+    apart = squares[:, None] + squares[None, :] - 2 * answers @ answers.T
+    np.fill_diagonal(apart, np.inf)
+    nearest = np.argsort(apart, axis=1, kind="stable")[:, :NEIGHBOURS]
+    targets = np.asarray(rows.targets)
+    if task.kind == "regression":
+        said = targets[nearest].mean(1)[:, None]
+    else:
+        said = np.stack([(targets[nearest] == i).sum(1) for i in range(len(task.labels))], 1)
+    return task.score(said.astype(np.float64), rows)
+
+
+def _some(rows: Rows, seed: int) -> Rows:
+    if len(rows) <= ROWS:
+        return rows
+    drawn: Sequence[int] = np.random.default_rng(seed).permutation(len(rows))[:ROWS].tolist()
+    return rows.take(drawn)
