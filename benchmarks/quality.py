@@ -133,8 +133,10 @@ def _scored(rows: Sequence[Mapping[str, Any]], cell: str, budget: str) -> list[M
     return [r for r in rows if r["cell"] == cell and r["budget"] == budget and "score" in r]
 
 
-def bootstrap(change: Any) -> list[float]:
-    """The middle 95 % of means of as many differences, drawn again and again."""
+def bootstrap(change: Any) -> list[float] | None:
+    """The middle 95 % of means of as many differences, drawn again and again; None of one."""
+    if len(change) < 2:
+        return None
     draws = np.random.default_rng(0).integers(0, len(change), (RESAMPLES, len(change)))
     low, high = np.percentile(change[draws].mean(1), [2.5, 97.5])
     return [round(float(low), 2), round(float(high), 2)]
@@ -144,7 +146,7 @@ def table(rows: Sequence[Mapping[str, Any]], budgets: Sequence[str]) -> str:
     lines = []
     for budget in budgets:
         for cell, one in summary(rows, budget).items():
-            low, high = one["interval"]
+            low, high = one["interval"] or (float("nan"), float("nan"))
             score = f"{one['points']:6.1f} points, {one['of_dense']:6.1%} of dense"
             spent = f"{one['of_budget']:4.0%} of budget"
             change = f"{one['change']:+6.1f} [{low:+.1f}, {high:+.1f}]"
