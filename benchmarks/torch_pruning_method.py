@@ -23,10 +23,10 @@ from edgeprune.latency import LatencyTable
 from edgeprune.learn.answers import gold_loss, inputs_of
 from edgeprune.prune.curves import Curves, Option, unchanged
 from edgeprune.prune.methods import Method
-from edgeprune.prune.search import Errors, Plan, SubLayer
+from edgeprune.prune.search import Errors, Plan, SubLayer, shape_of
 from edgeprune.prune.structures import sub_layers
 from edgeprune.run import Run
-from edgeprune.shape import LayerShape, Shape
+from edgeprune.shape import Shape
 from edgeprune.stages.materials import Materials
 from edgeprune.stages.pricing import CURVES, Priced
 from edgeprune.stages.teaching import Teacher
@@ -67,9 +67,7 @@ def allocate(
             key: min((w for w, error in curve.items() if error <= ratio), default=max(curve))
             for key, curve in errors.items()
         }
-        shape = dense.with_layers(
-            [LayerShape(widths[i, "attention"], widths[i, "ffn"]) for i in range(len(dense.layers))]
-        )
+        shape = shape_of(dense, widths)
         if table.predict(shape) <= budget_ms:
             break
     return Plan(shape, table.predict(shape), ratio)

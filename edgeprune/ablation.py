@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from edgeprune.compression import compress_all
 from edgeprune.errors import InputError, RecipeError, Unreachable
@@ -182,11 +182,11 @@ class _Stored:
         raise RecipeError(f"ablation {path}", why=why, remedy="choose another --out")
 
     def has(self, cell: str, seed: int, budgets: Sequence[str]) -> bool:
-        there = {(row["cell"], row["seed"], row["budget"]) for row in self.rows}
+        there = _by_place(self.rows)
         return all((cell, seed, budget) in there for budget in budgets)
 
     def keep(self, rows: Sequence[dict[str, Any]]) -> None:
-        there = {(row["cell"], row["seed"], row["budget"]) for row in self.rows}
+        there = _by_place(self.rows)
         self.rows += [r for r in rows if (r["cell"], r["seed"], r["budget"]) not in there]
         told = {
             "format": FORMAT,
@@ -197,11 +197,18 @@ class _Stored:
         publish(self.path, json.dumps(told, indent=1) + "\n")
 
 
+Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
+def _by_place(rows: Sequence[Row]) -> dict[tuple[str, int, str], Row]:
+    return {(row["cell"], row["seed"], row["budget"]): row for row in rows}
+
+
 def effects(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str], budgets: Sequence[str]
 ) -> list[Effect]:
     """What each cell came to at each budget, in their order."""
-    by_place = {(row["cell"], row["seed"], row["budget"]): row for row in rows}
+    by_place = _by_place(rows)
     seeds = sorted({row["seed"] for row in rows})
     found = []
     for budget in budgets:

@@ -139,9 +139,6 @@ class Decompose(Teaching):
             self.auxiliary.head: (weight, theirs + turned - turned.detach()),
         }
 
-    def weight(self, share: float) -> float:
-        return auxiliary_weight("joint", share)
-
 
 HOWS: Mapping[str, type[Teaching]] = {"meta": Meta, "decompose": Decompose}
 

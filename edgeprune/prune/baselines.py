@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from edgeprune.prune.curves import Options, unchanged
+from edgeprune.prune.curves import Options, removed_in, unchanged
 from edgeprune.prune.moments import Moments
 from edgeprune.prune.structures import Matrices
 
@@ -21,18 +21,14 @@ def magnitude(matrices: Matrices, _: Moments, grid: Sequence[int]) -> Options:
     sizes = (rows + columns).unflatten(0, (-1, matrices.group)).sum(1)
     order = sizes.argsort(stable=True)
     errors = [0.0, *sizes[order].cumsum(0).tolist()]
-    gone = {width: matrices.width - width for width in grid}
-    return {w: unchanged(matrices, order[gone[w] :], errors[gone[w]]) for w in grid}
+    return removed_in(order, errors, matrices, grid)
 
 
 def random(matrices: Matrices, _: Moments, grid: Sequence[int]) -> Options:
     """Any structures, by torch's own generator; as large a share of every sub-layer."""
     order = torch.randperm(matrices.width)
-    shares = {width: 1 - width / matrices.width for width in grid}
-    return {
-        width: unchanged(matrices, order[matrices.width - width :], share**2)
-        for width, share in shares.items()
-    }
+    errors = [(gone / matrices.width) ** 2 for gone in range(matrices.width + 1)]
+    return removed_in(order, errors, matrices, grid)
 
 
 def whole(matrices: Matrices, _: Moments, grid: Sequence[int]) -> Options:

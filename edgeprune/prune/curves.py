@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgeprune.encoder import Classifier
 from edgeprune.prune.moments import Moments
-from edgeprune.prune.structures import Kind, Matrices, SubLayer, ffn_grid, sub_layers
+from edgeprune.prune.structures import Kind, Matrices, SubLayer, columns_of, ffn_grid, sub_layers
 from edgeprune.tensors import save_tensors
 
 
@@ -94,6 +94,14 @@ def unchanged(matrices: Matrices, kept: Tensor, error: float) -> Option:
     """These structures (in any order) with the weights that they had, the bias too."""
     kept = kept.sort().values
     weight = matrices.output.weight.detach()
-    columns = (kept[:, None] * matrices.group + torch.arange(matrices.group)).flatten()
+    columns = columns_of(kept, matrices.group)
     bias = matrices.output.bias.detach()
     return Option(error, kept, weight[:, columns].clone(), bias.clone())
+
+
+def removed_in(
+    order: Tensor, errors: Sequence[float], matrices: Matrices, grid: Sequence[int]
+) -> dict[int, Option]:
+    """Unchanged options, structures going in an order; `errors` by how many are gone."""
+    gone = {width: matrices.width - width for width in grid}
+    return {w: unchanged(matrices, order[gone[w] :], errors[gone[w]]) for w in grid}

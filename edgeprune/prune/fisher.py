@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from edgeprune.prune.curves import Options, unchanged
+from edgeprune.prune.curves import Options, removed_in
 from edgeprune.prune.moments import Moments
 from edgeprune.prune.structures import Matrices
 
@@ -27,11 +27,8 @@ def fisher(matrices: Matrices, moments: Moments, grid: Sequence[int]) -> Options
     order, errors = _removal(moments.masks.double())
     outer = _outer(matrices, moments)
     options = {}
-    for width in grid:
-        gone = matrices.width - width
-        kept = order[gone:].sort().values
-        option = unchanged(matrices, kept, errors[gone])
-        factors = _factors(outer, kept).float().repeat_interleave(matrices.group)
+    for width, option in removed_in(order, errors, matrices, grid).items():
+        factors = _factors(outer, option.kept).float().repeat_interleave(matrices.group)
         options[width] = replace(option, weight=option.weight * factors)
     return options
 

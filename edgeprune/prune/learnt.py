@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from edgeprune.prune.curves import Options, unchanged
+from edgeprune.prune.curves import Options, removed_in
 from edgeprune.prune.structures import Matrices
 
 
@@ -22,9 +22,7 @@ def by_gates(
     order = opened.argsort(stable=True)
     errors = [0.0, *opened[order].double().cumsum(0).tolist()]
     options = {}
-    for width in grid:
-        gone = matrices.width - width
-        option = unchanged(matrices, order[gone:], errors[gone])
+    for width, option in removed_in(order, errors, matrices, grid).items():
         columns = factors[option.kept].repeat_interleave(matrices.group)
         options[width] = replace(option, weight=option.weight * columns, bias=option.bias * whole)
     return options

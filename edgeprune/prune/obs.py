@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgeprune.prune.curves import Option, Options
 from edgeprune.prune.moments import Moments
-from edgeprune.prune.structures import Matrices
+from edgeprune.prune.structures import Matrices, columns_of
 
 DAMPING = 0.01  # lambda, of the mean diagonal
 FISHER_DAMPING = 0.1
@@ -45,7 +45,7 @@ def obs(matrices: Matrices, moments: Moments, grid: Sequence[int]) -> Options:
             # the end: scores age as their neighbours go.
             count = min(len(alive) - width, max(1, len(alive) // 48))
             gone = torch.topk(scores, count, largest=False).indices
-            inputs = (gone[:, None] * group + torch.arange(group)).flatten()
+            inputs = columns_of(gone, group)
             block = torch.linalg.inv(inverse[inputs][:, inputs])
             error += float(((weighed[:, inputs] @ block) * weighed[:, inputs]).sum())
             step = block @ inverse[inputs]

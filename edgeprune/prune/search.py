@@ -82,14 +82,19 @@ def search(
     for key, choice, widths in reversed(choices):
         widths_by_key[key] = widths[choice[left]]
         left -= _steps(_cost_ms(table, key, widths_by_key[key]), room_ms)
-    shape = dense.with_layers(
+    shape = shape_of(dense, widths_by_key)
+    loss = sum(errors[key][width] for key, width in widths_by_key.items())
+    return Plan(shape, table.predict(shape), loss)
+
+
+def shape_of(dense: Shape, widths: Mapping[SubLayer, int]) -> Shape:
+    """The shape with these widths; a sub-layer that is not named is gone."""
+    return dense.with_layers(
         [
-            LayerShape(widths_by_key.get((i, "attention"), 0), widths_by_key.get((i, "ffn"), 0))
+            LayerShape(widths.get((i, "attention"), 0), widths.get((i, "ffn"), 0))
             for i in range(len(dense.layers))
         ]
     )
-    loss = sum(errors[key][width] for key, width in widths_by_key.items())
-    return Plan(shape, table.predict(shape), loss)
 
 
 def drop_crumbs(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from edgeprune.encoder import FFN, Attention, Classifier, Layer
 from edgeprune.shape import Shape
@@ -39,6 +40,11 @@ def sub_layers(model: Classifier) -> dict[SubLayer, Matrices]:
         if isinstance(ffn := layer.ffn, FFN):
             found[index, "ffn"] = Matrices((ffn.up,), ffn.down, 1)
     return found
+
+
+def columns_of(structures: Tensor, group: int) -> Tensor:
+    """The inputs of the output matrix that belong to the structures, in their order."""
+    return (structures[:, None] * group + torch.arange(group)).flatten()
 
 
 def widths_of(shape: Shape) -> dict[SubLayer, int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgeprune.encoder import FFN, Attention, Classifier, Encoder, Layer, Removed
 from edgeprune.prune.curves import Curves, Option
+from edgeprune.prune.structures import columns_of
 from edgeprune.shape import Shape
 
 
@@ -48,7 +49,7 @@ def mask(model: Classifier, shape: Shape, curves: Curves) -> Classifier:
         option = options[getattr(shape.layers[index], "heads" if kind == "attention" else "ffn")]
         if kind == "attention":
             linear = cast(Attention, layer.attention).output
-            kept = _inputs(option.kept, model.encoder.shape.head_dim)
+            kept = columns_of(option.kept, model.encoder.shape.head_dim)
         else:
             linear, kept = cast(FFN, layer.ffn).down, option.kept
         with torch.no_grad():
@@ -65,7 +66,7 @@ def _cut_attention(layer: Layer, curves: Curves, index: int, heads: int) -> Atte
     if not heads:
         return _removed(layer.attention.norm, option)
     attention = copy.deepcopy(layer.attention)
-    kept = _inputs(option.kept, attention.head_dim)
+    kept = columns_of(option.kept, attention.head_dim)
     attention.query = _rows(attention.query, kept)
     attention.key = _rows(attention.key, kept)
     attention.value = _rows(attention.value, kept)
@@ -105,8 +106,3 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     linear.weight = nn.Parameter(weight.clone().contiguous())
     linear.bias = nn.Parameter(bias.clone())
     return linear
-
-
-def _inputs(heads: Tensor, head_dim: int) -> Tensor:
-    """The context dimensions that the heads write."""
-    return (heads[:, None] * head_dim + torch.arange(head_dim)).flatten()
