@@ -23,10 +23,10 @@ from edgeprune.latency import LatencyTable
 from edgeprune.learn.answers import gold_loss, inputs_of
 from edgeprune.prune.curves import Curves, Option, unchanged
 from edgeprune.prune.methods import Method
-from edgeprune.prune.search import Errors, Plan, SubLayer, shape_of
+from edgeprune.prune.search import Errors, Plan, shape_of
 from edgeprune.prune.structures import sub_layers
 from edgeprune.run import Run
-from edgeprune.shape import Shape
+from edgeprune.shape import Shape, SubLayer
 from edgeprune.stages.materials import Materials
 from edgeprune.stages.pricing import CURVES, Priced
 from edgeprune.stages.teaching import Teacher

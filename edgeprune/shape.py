@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["attention", "ffn"]
+SubLayer = tuple[int, Kind]  # the layer's number, and which of its two
 
 
 @dataclass(frozen=True)

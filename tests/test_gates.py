@@ -13,9 +13,9 @@ from edgeprune.encoder import Classifier, Encoder
 from edgeprune.latency import LatencyTable
 from edgeprune.learn.answers import Sample
 from edgeprune.learn.fit import Schedule
-from edgeprune.learn.gates import Gated, SubLayer, learn_gates, predicted_ms
+from edgeprune.learn.gates import Gated, learn_gates, predicted_ms
 from edgeprune.progress import SILENT
-from edgeprune.shape import Shape
+from edgeprune.shape import Shape, SubLayer
 from edgeprune.tokens import Tokens
 
 CONFIG = BertConfig(

@@ -25,8 +25,8 @@ from edgeprune.prune.fisher import fisher
 from edgeprune.prune.learnt import by_gates
 from edgeprune.prune.moments import POOLING_TOKENS, Moments, collect_moments, pool
 from edgeprune.prune.obs import DAMPING, FISHER_DAMPING, obs
-from edgeprune.prune.structures import Matrices, SubLayer, ffn_grid, sub_layers, widths_of
-from edgeprune.shape import LayerShape
+from edgeprune.prune.structures import Matrices, ffn_grid, sub_layers, widths_of
+from edgeprune.shape import LayerShape, SubLayer
 from edgeprune.testing import random_batch, random_model
 
 CONFIG = BertConfig(

@@ -17,14 +17,13 @@ from edgeprune.latency import LatencyTable
 from edgeprune.prune.search import (
     Errors,
     Plan,
-    SubLayer,
     drop_crumbs,
     drop_layers,
     minimum_ms,
     search,
     search_sensitivity,
 )
-from edgeprune.shape import LayerShape, Shape
+from edgeprune.shape import LayerShape, Shape, SubLayer
 
 HEADS, FFN = (0, 1, 2), (0, 5, 10)
 DENSE = Shape.uniform(2, 2, 10, hidden=8, head_dim=4, vocab=10)

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from edgeprune.learn.distillation import Distillation
 from edgeprune.learn.fit import Parts, Schedule, Training, fit
 from edgeprune.learn.snapshots import Snapshots
 from edgeprune.progress import Progress
+from edgeprune.shape import SubLayer
 
 STRETCHED = (-0.1, 1.1)  # gamma and zeta: the interval that is cut to [0, 1]
 BETA = 2 / 3  # temperature
@@ -30,8 +31,6 @@ OPEN = 2.0  # the logarithm of alpha at the start: 98 % open
 TRAVEL = 8.0  # how far a logarithm can come in all steps, whatever their number
 MULTIPLIER_RATE = 1.0  # learning rate
 TIGHTENED_BY = 0.5  # the share of steps in which the limit falls from the dense latency to its end
-
-SubLayer = tuple[int, Literal["attention", "ffn"]]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from edgeprune.encoder import Classifier
 from edgeprune.prune.moments import Moments
-from edgeprune.prune.structures import Kind, Matrices, SubLayer, columns_of, ffn_grid, sub_layers
+from edgeprune.prune.structures import Matrices, columns_of, ffn_grid, sub_layers
+from edgeprune.shape import Kind, SubLayer
 from edgeprune.tensors import save_tensors
 
 

@@ -13,8 +13,8 @@ from edgeprune.prune.baselines import magnitude, random, whole
 from edgeprune.prune.curves import Price
 from edgeprune.prune.fisher import fisher
 from edgeprune.prune.obs import obs
-from edgeprune.prune.search import Errors, Plan, SubLayer, drop_crumbs, drop_layers, search
-from edgeprune.shape import Shape
+from edgeprune.prune.search import Errors, Plan, drop_crumbs, drop_layers, search
+from edgeprune.shape import Shape, SubLayer
 
 Allocate = Callable[[Errors, LatencyTable, Shape, float, Mapping[SubLayer, float] | None], Plan]
 """The plan for some milliseconds, given errors and how much each sub-layer's count."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.encoder import Classifier
-from edgeprune.prune.structures import Matrices, SubLayer, sub_layers
+from edgeprune.prune.structures import Matrices, sub_layers
+from edgeprune.shape import SubLayer
 
 POOLING_TOKENS = 4  # tau_0 in tokens per input of the sub-layer's output matrix
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from edgeprune.errors import Unreachable
 from edgeprune.latency import LatencyTable
-from edgeprune.shape import LayerShape, Shape
+from edgeprune.shape import LayerShape, Shape, SubLayer
 
-SubLayer = tuple[int, Literal["attention", "ffn"]]
 Errors = Mapping[SubLayer, Mapping[int, float]]  # sub-layer -> width -> expected loss
 
 RESOLUTION = 2_000  # Q: steps that the budget is divided into

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from edgeprune.encoder import FFN, Attention, Classifier, Layer
-from edgeprune.shape import Shape
-
-Kind = Literal["attention", "ffn"]
-SubLayer = tuple[int, Kind]
+from edgeprune.shape import Shape, SubLayer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from edgeprune.encoder import Classifier, load, save
 from edgeprune.latency import Budget
 from edgeprune.learn.answers import accelerator, inputs_of
 from edgeprune.learn.fit import Schedule
-from edgeprune.learn.gates import Openness, SubLayer, learn_gates
+from edgeprune.learn.gates import Openness, learn_gates
 from edgeprune.learn.memory import within_memory
 from edgeprune.prune.curves import Curves, Price, error_curves, grid_of
 from edgeprune.prune.learnt import by_gates
@@ -22,6 +22,7 @@ from edgeprune.prune.moments import Moments, collect_moments, pool
 from edgeprune.prune.structures import sub_layers
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage
+from edgeprune.shape import SubLayer
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.stages.teaching import COUPLED, Teacher, snapshots_of
 from edgeprune.stages.timing import Timing
