@@ -230,6 +230,14 @@ def _parse(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in keys.items()}
 
 
+def _is_there(path: Path) -> bool:
+    """What is no possible path (too long a name) is not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _moved(keys: Mapping[str, Any], folder: Path, move: Callable[[str], str]) -> dict[str, Any]:
     """The keys, with `move` done to each path: not to what is on the hub or in an extra."""
 
@@ -238,7 +246,7 @@ def _moved(keys: Mapping[str, Any], folder: Path, move: Callable[[str], str]) ->
             return value
         mark = AUTO if key == "auxiliary" and value.startswith(AUTO) else ""
         path = value.removeprefix(mark)
-        return mark + move(path) if key == "out" or (folder / path).exists() else value
+        return mark + move(path) if key == "out" or _is_there(folder / path) else value
 
     found = dict(keys)
     for key in ("model", "task", "auxiliary", "out"):
