@@ -288,6 +288,7 @@ def tell(
         notes=(
             *picked,
             *materials.task.notes,
+            *filter(None, [materials.task.unlearnt(before_score)]),
             *made.teacher.notes,
             *made.student.notes,
             *after.notes,

@@ -35,10 +35,10 @@ class Needs:
         learned = sum(mb for name, mb in rows.items() if "embeddings." not in name)
         # Teacher, its error curves and its ONNX file; for each budget student, files and bundle.
         kept = whole * (3 + len(inputs.recipe.budgets) * (2 + len(inputs.recipe.precisions)))
-        # Weights, their average, the best so far, and two moments of the optimizer.
-        snapshots = SNAPSHOTS_AT_ONCE * 5 * learned
-        # The encoder, the teacher, the student, its average and the best; gradients and moments.
-        memory = LIBRARIES_MB + 5 * whole + 3 * learned
+        # Weights, the best so far, and two moments of the optimizer.
+        snapshots = SNAPSHOTS_AT_ONCE * 4 * learned
+        # The encoder, the teacher, the student and the best; gradients and moments.
+        memory = LIBRARIES_MB + 4 * whole + 3 * learned
         return cls(kept + snapshots + whole, 2 * whole, memory)
 
 

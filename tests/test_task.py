@@ -689,3 +689,17 @@ def test_only_the_splits_asked_for_are_read(tmp_path: Path) -> None:
     write_folder(tmp_path, train=labelled(9))
     (tmp_path / "test.jsonl").write_text("not JSON")
     assert list(open_source(str(tmp_path), ["train"]).tables) == ["train"]
+
+
+@pytest.mark.parametrize(("score", "told"), [(0.62, True), (0.69, True), (0.71, False)])
+def test_a_score_that_a_constant_answer_reaches_is_told(
+    tmp_path: Path, score: float, told: bool
+) -> None:
+    """Six of ten test rows have the commonest label, and two standard errors are a tenth at most."""
+    rows = [{"text": f"row {i}", "label": "ab"[i % 5 > 2]} for i in range(100)]
+    for split in ("train", "validation", "test"):
+        lines = [json.dumps(row | {"text": f"{split} {row['text']}"}) for row in rows]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    note = load_task(str(tmp_path)).unlearnt(score)
+    assert (note is not None) == told
+    assert note is None or "scores 0.6000" in note

@@ -145,18 +145,6 @@ def test_scores_start_at_their_mean() -> None:
     assert start == pytest.approx(float(scores(50).targets.mean()))
 
 
-def test_few_rows_are_learned_by_an_average_of_weights() -> None:
-    """Which is steadier: after as many steps, it is nearer to the start than the last weights."""
-    start = encoder().layers.state_dict()
-    few, many = taught(classes(60)).model, taught(classes(1_200)).model
-
-    def moved(model: Classifier) -> float:
-        layers = model.encoder.layers.state_dict()
-        return float(sum((layers[name] - tensor).norm() for name, tensor in start.items()))
-
-    assert 0 < moved(few) < 0.8 * moved(many)
-
-
 def test_the_encoder_that_was_lent_is_left_as_it_was() -> None:
     lent = encoder()
     before = copy.deepcopy(lent.state_dict())

@@ -6,13 +6,12 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Diverged
@@ -25,7 +24,6 @@ from edgeprune.tokens import endless
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
-AVERAGING = 0.99  # of the weights, where an average is kept
 
 Parts = Mapping[str, tuple[float, Tensor]]  # by head: the weight of a task in a step, and its loss
 
@@ -112,7 +110,6 @@ class Training:
         model: Classifier,
         draws: Mapping[str, Draws],
         schedule: Schedule,
-        averaged: bool,
         others: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """`others`: parameter groups with options of their own, as torch's optimizers take them."""
@@ -135,19 +132,11 @@ class Training:
         self.pace = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: _pace(step / schedule.steps)
         )
-        self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING)) if averaged else None
-        )
         self.best: Taught | None = None
         self.told: list[Mapping[str, float]] = []
         self.checks: list[Checkpoint] = []
         self.step = 0
         self.place = self._place()
-
-    @property
-    def candidate(self) -> Classifier:
-        """What would be kept if it ended here."""
-        return self.model if self.average is None else cast(Classifier, self.average.module)
 
     def learn(self, loss: Callable[[float], Parts]) -> float:
         """One step; what the loss was. Raises Diverged, and is then where it was before."""
@@ -169,18 +158,16 @@ class Training:
         self.optimizer.step()
         self.pace.step()
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
         self.step += 1
         return found
 
     def check(self, judge: Judge) -> None:
         """What validation says now."""
-        score, loss = judge(self.candidate)
+        score, loss = judge(self.model)
         self.checks.append(Checkpoint(self.step, score, loss))
-        judged = Taught(self.candidate, score, loss)
+        judged = Taught(self.model, score, loss)
         if self.best is None or judged.beats(self.best):
-            self.best = replace(judged, model=copy.deepcopy(self.candidate))
+            self.best = replace(judged, model=copy.deepcopy(self.model))
 
     def settle(self) -> None:
         """The step is over; a snapshot is of this place."""
@@ -195,9 +182,6 @@ class Training:
 
     def snapshot(self) -> Snapshot:
         tensors = {f"model/{name}": tensor for name, tensor in _learned(self.model)}
-        if self.average is not None:
-            tensors |= {f"average/{name}": tensor for name, tensor in _learned(self.candidate)}
-            tensors["averaged"] = self.average.n_averaged
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in _learned(self.best.model)}
         for number, moments in self.optimizer.state_dict()["state"].items():
@@ -223,11 +207,8 @@ class Training:
             parts.setdefault(part, {})[rest] = tensor
         state = snapshot.state
         _take_over(self.model, parts["model"])
-        if self.average is not None:
-            _take_over(self.candidate, parts["average"])
-            self.average.n_averaged.copy_(parts["averaged"][""])
         if state["best"] is not None:
-            model = copy.deepcopy(self.candidate)
+            model = copy.deepcopy(self.model)
             _take_over(model, parts["best"])
             self.best = Taught(model, **state["best"])
         moments: dict[int, dict[str, Tensor]] = {}

@@ -82,9 +82,7 @@ def learn_gates(
     climbing = {"params": [multipliers], "lr": MULTIPLIER_RATE, "maximize": True}
     others = [shared | {"params": logits, "lr": rate}, shared | climbing]
     # The end is what is wanted, whatever validation says on the way to fewer milliseconds.
-    training = Training(
-        model, distillation.draws, replace(schedule, checkpoints=1), averaged=False, others=others
-    )
+    training = Training(model, distillation.draws, replace(schedule, checkpoints=1), others=others)
     learnt = fit(training, loss, lambda _: (0.0, 0.0), progress, snapshots).model
     found = {key: gate.openness() for key, gate in _gates(learnt).items()}
     return _bare(learnt), found

@@ -17,7 +17,6 @@ from edgeprune.learn.snapshots import Snapshots
 from edgeprune.learn.teaching import HOWS, Teaching
 from edgeprune.progress import Progress
 
-AVERAGED_BELOW = 1_000  # training rows; a moving average of weights steadies small tasks
 DROPOUT = 0.1
 
 
@@ -42,8 +41,7 @@ def teach(
     _start_at_the_mean(model, target)
     model.set_dropout(DROPOUT)
     teaching = HOWS.get(how, Teaching)(model, target, auxiliary, how, schedule)
-    averaged = len(target) < AVERAGED_BELOW
-    training = Training(model, teaching.draws, schedule, averaged)
+    training = Training(model, teaching.draws, schedule)
     taught = fit(training, teaching, judge, progress, snapshots)
     teaching.done(taught.model)
     return taught
@@ -68,8 +66,7 @@ def recover(
     model = copy.deepcopy(student).to(accelerator().device)
     model.set_dropout(0.0)
     distillation = Distillation(model, teacher, target, auxiliary, how, schedule)
-    averaged = len(target) < AVERAGED_BELOW
-    training = Training(model, distillation.draws, schedule, averaged)
+    training = Training(model, distillation.draws, schedule)
     return fit(training, distillation, judge, progress, snapshots)
 
 

@@ -86,6 +86,24 @@ class Task:
             return _correlation(self.metric, rows.targets, answers[:, 0])
         return _agreement(self.metric, rows.targets, answers.argmax(axis=1))
 
+    def unlearnt(self, score: float) -> str | None:
+        """What a report must say of a test score that a constant answer would reach as well.
+
+        The constant is the commonest label of training, or any score; "as well" allows for two
+        standard errors of a share of the test rows, 1 / sqrt(rows) at most.
+        """
+        constant = np.zeros((len(self.test), self.outputs))
+        if self.kind == "classification":
+            constant[:, np.bincount(self.train.targets).argmax()] = 1.0
+        reached = self.score(constant, self.test)
+        if score > reached + 1 / math.sqrt(len(self.test)):
+            return None
+        return (
+            f"the dense model scores {score:.4f}, where one and the same answer to every row scores"
+            f" {reached:.4f}: it learned too little for its ratio to the pruned one to mean much;"
+            " give it more rows, more time (--effort), or an encoder nearer to the task"
+        )
+
 
 def _agreement(metric: str, targets: NDArray[Any], classes: NDArray[Any]) -> float:
     from sklearn import metrics  # type: ignore[import-untyped]
