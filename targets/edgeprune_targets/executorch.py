@@ -18,6 +18,5 @@ ENVIRONMENT = PythonEnvironment(
 class ExecuTorch(Converted):
     """Runs a .pte file of one input shape."""
 
-    precisions = ("fp32",)  # its int8 was not proven on a real model yet
     environment = ENVIRONMENT
     package = "executorch"

@@ -20,6 +20,5 @@ ENVIRONMENT = PythonEnvironment(
 class LiteRt(Converted):
     """Runs a .tflite file of one input shape."""
 
-    precisions = ("fp32",)  # its int8 was not proven on a real model yet
     environment = ENVIRONMENT
     package = "ai_edge_litert"
