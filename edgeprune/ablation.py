@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from pydantic import ValidationError
+
 from edgeprune.compression import compress_all
 from edgeprune.errors import InputError, RecipeError, Unreachable
 from edgeprune.measure.tails import t_quantile
@@ -37,6 +39,7 @@ AXES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # the recipe's key, and its
     "how": ("transfer_how", get_args(TransferHow)),
     "what": ("transfer_what", get_args(TransferWhat)),
     "when": ("transfer_when", get_args(TransferWhen)),
+    "frozen": ("frozen_layers", ("0", "auto")),  # or any other number
 }
 SHARED = ("table", "teacher", "curves", "dense")  # stages that cells have in common
 
@@ -83,11 +86,13 @@ def cells(recipe: Recipe, grid: Sequence[str]) -> list[Cell]:
         key, known = AXES[name]
         values = chosen.split("|") if chosen else known
         for value in values:
-            if value not in known:
+            try:
+                changed = Recipe.model_validate(recipe.model_dump() | {key: value})
+            except ValidationError:
                 why = f"{name} has no {value!r}"
-                raise InputError(f"--grid {text}", why=why, remedy=f"one of {', '.join(known)}")
-            if value != getattr(recipe, key):
-                changed = recipe.model_copy(update={key: value})
+                remedy = f"one of {', '.join(known)}"
+                raise InputError(f"--grid {text}", why=why, remedy=remedy) from None
+            if changed != recipe:
                 found.append(Cell(f"{name} {value}", changed))
     return found
 

@@ -104,6 +104,11 @@ class Recipe(BaseModel):
         description="In which stage the auxiliary task takes part; a guard switches it off "
         "where it does not help.",
     )
+    frozen_layers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        default=0,
+        description="Layers, from the lowest, that stay as they are while the teacher is taught; "
+        "auto: none, a third or two thirds, by short trials.",
+    )
     effort: Effort = Field(default="standard", description="How long to search and train.")
 
     precision: Precision = Field(

@@ -19,6 +19,7 @@ from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
 from edgeprune.shape import LayerShape
 from edgeprune.stages.materials import Materials, prepare
+from edgeprune.stages.teaching import TRIAL, trial_depths
 from edgeprune.stages.timing import AIM, Probes
 
 
@@ -105,7 +106,10 @@ def _expected(materials: Materials) -> Iterator[tuple[str, float]]:
     exports = effort.table_models + 5
     yield "table", (5.0 * exports + 20) / 60
     taught = alone + (coupled if transfer.taught else 0.0)
-    yield "teacher", materials.schedule(effort.teacher_steps).steps * taught / 60
+    steps = materials.schedule(effort.teacher_steps).steps
+    depths = trial_depths(len(materials.encoder.shape.layers))
+    tried = TRIAL * len(depths) * alone if recipe.frozen_layers == "auto" else 0.0
+    yield "teacher", steps * (taught + tried) / 60
     yield "curves", (effort.statistics_tokens / 400 * alone / 16 + 20) / 60
     yield "dense", (10 + 0.02 * len(materials.task.test)) / 60
     for budget in recipe.budgets:
@@ -123,7 +127,7 @@ def _seconds_a_step(materials: Materials, auxiliary: Sample | None) -> float:
     outputs = {"target": materials.task.outputs}
     if auxiliary is not None and materials.auxiliary is not None:
         outputs["auxiliary"] = materials.auxiliary.outputs
-    schedule = materials.schedule(6)
+    schedule, frozen = materials.schedule(6), materials.recipe.frozen_layers
     started = time.monotonic()
     teach(
         materials.encoder,
@@ -134,5 +138,6 @@ def _seconds_a_step(materials: Materials, auxiliary: Sample | None) -> float:
         schedule,
         lambda _: (0.0, 0.0),
         SILENT,
+        frozen_layers=0 if frozen == "auto" else frozen,
     )
     return (time.monotonic() - started) / schedule.steps

@@ -30,14 +30,23 @@ def test_each_cell_differs_from_the_recipe_in_one_thing() -> None:
         "when prune",
         "when recover",
     ]
-    for cell in cells(RECIPE, ["method", "how", "what", "when"])[1:]:
+    for cell in cells(RECIPE, ["method", "how", "what", "when", "frozen=0|3|auto"])[1:]:
         keys, mine = RECIPE.model_dump(), cell.recipe.model_dump()
         assert sum(keys[key] != mine[key] for key in keys) == 1
 
 
+def test_layers_are_frozen_by_number_too() -> None:
+    found = [cell.recipe.frozen_layers for cell in cells(RECIPE, ["frozen=0|2|auto"])]
+    assert found == [0, 2, "auto"]  # the recipe's own is not run twice
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("colour", "no such axis — one of method, how"), ("method=guess", "method has no 'guess'")],
+    [
+        ("colour", "no such axis — one of method, how"),
+        ("method=guess", "method has no 'guess' — one of obs, fisher"),
+        ("frozen=-1", "frozen has no '-1'"),
+    ],
 )
 def test_a_grid_that_there_is_not(text: str, why: str) -> None:
     with pytest.raises(InputError, match=why):

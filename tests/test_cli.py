@@ -16,7 +16,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 import onnx
@@ -122,7 +122,9 @@ def test_an_option_takes_what_its_recipe_key_takes(key: str) -> None:
     annotation = Recipe.model_fields[key].annotation
     if isinstance(annotation, UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
-    expected: Any = str if get_origin(annotation) is Literal else annotation
+    # Also of a number or a word.
+    words = get_origin(annotation) in (Literal, Union)
+    expected: Any = str if words else annotation
     assert recipe_options()[key].__origin__ == expected | None
     assert inspect.signature(app.compress).parameters[key].default is None
 

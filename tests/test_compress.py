@@ -41,7 +41,7 @@ from edgeprune.run import open_run
 from edgeprune.ship.bundle import verify_bundle
 from edgeprune.stages import materials, stage_names, timing
 from edgeprune.stages.materials import prepare
-from edgeprune.stages.teaching import teach_teacher
+from edgeprune.stages.teaching import pick_depth, teach_teacher, trial_depths
 from edgeprune.status import read_status
 from edgeprune_cli.app import main
 from edgeprune_cli.show import summary
@@ -584,6 +584,70 @@ def test_a_sequence_longer_than_the_encoder_is_refused(first: Made, tmp_path: Pa
     changed = first.recipe.model_copy(update={"out": tmp_path / "run", "sequence": 256})
     with pytest.raises(RecipeError, match="positions for 128 tokens"):
         compress_all(changed)
+
+
+def test_more_frozen_layers_than_may_be_are_refused_before_anything_is_trained(
+    first: Made, tmp_path: Path
+) -> None:
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "frozen_layers": 2})
+    with pytest.raises(RecipeError, match=r"--frozen-layers 2 — the encoder has 2 .*at most 1"):
+        compress_all(changed)
+    assert list((changed.out / "stages").iterdir()) == []
+
+
+def test_layers_that_are_frozen_stay_as_they_are_in_the_teacher(
+    first: Made, tmp_path: Path
+) -> None:
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "frozen_layers": 1})
+    prepared = prepare(read_inputs(changed))
+    with open_run(changed.out, SILENT) as run:
+        teacher = teach_teacher(run, prepared)
+    lower, upper = (layer.state_dict() for layer in teacher.model.encoder.layers)
+    before = [layer.state_dict() for layer in prepared.encoder.layers]
+    assert all(torch.equal(before[0][name], tensor) for name, tensor in lower.items())
+    assert any(not torch.equal(before[1][name], tensor) for name, tensor in upper.items())
+    assert teacher.stage.key not in first.report.stages.values()
+
+
+def test_how_many_layers_are_frozen_can_be_tried_and_is_told(first: Made, tmp_path: Path) -> None:
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "frozen_layers": "auto"})
+    prepared = prepare(read_inputs(changed))
+    with open_run(changed.out, SILENT) as run:
+        teacher = teach_teacher(run, prepared)
+        again = teach_teacher(run, prepared)
+    (note,) = teacher.notes
+    assert note.startswith("teacher: ")
+    assert " of 2 layers frozen; on validation, by trials: 0 0." in note
+    picked = teacher.stage.read("scores.json")["frozen_layers"]
+    before = prepared.encoder.layers[0].state_dict()
+    after = teacher.model.encoder.layers[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before) is (picked == 1)
+    assert (again.stage.cached, again.notes) == (True, teacher.notes)
+
+
+@pytest.mark.parametrize(
+    ("scores", "picked"),
+    [
+        ({0: 0.8, 2: 0.7, 4: 0.6}, 0),
+        ({0: 0.7, 2: 0.8, 4: 0.6}, 2),
+        ({0: 0.8, 2: 0.8, 4: 0.8}, 4),  # it takes the least time
+        ({0: 0.8, 2: 0.8, 4: 0.7}, 2),
+    ],
+)
+def test_the_depth_that_scores_best_is_frozen_and_the_deepest_of_equals(
+    scores: dict[int, float], picked: int
+) -> None:
+    found, note = pick_depth(6, scores.__getitem__)
+    assert found == picked
+    assert note.startswith(f"teacher: {picked} of 6 layers frozen")
+    assert f"2 {scores[2]:.4f}" in note
+
+
+@pytest.mark.parametrize(
+    ("layers", "depths"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (12, [0, 4, 8])]
+)
+def test_never_all_layers_are_tried_frozen(layers: int, depths: list[int]) -> None:
+    assert trial_depths(layers) == depths
 
 
 @pytest.mark.parametrize(

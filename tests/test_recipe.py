@@ -65,6 +65,12 @@ def test_paths_in_options_are_relative_to_the_working_folder(tmp_path: Path) -> 
         ("model: demo\ntask: rows\nfloor: 1.01", "floor"),
         ("model: demo\ntask: rows\nfloor: .nan", "floor"),
         ("model: demo\ntask: rows\ntransfer_how: jointly", "joint"),
+        ("model: demo\ntask: rows\nfrozen_layers: -1", "greater than or equal to 0, got -1"),
+        (
+            "model: demo\ntask: rows\nfrozen_layers: most",
+            "valid integer.*got 'most'.*--frozen-layers",
+        ),
+        ("model: demo\ntask: rows\nfrozen_layers: 1.5", "valid integer"),
         ("model: demo\ntask: rows\nbudget: []", "budget"),
         ("model: demo\ntask: {a: b}", "task"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nmodel: *b", "aliases"),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig
+from transformers import BertConfig, ElectraConfig
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Diverged, ResourceError
@@ -31,7 +31,7 @@ from edgeprune.learn.answers import (
     predict,
 )
 from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
-from edgeprune.learn.fit import Schedule, Taught
+from edgeprune.learn.fit import Draws, Schedule, Taught, Training
 from edgeprune.learn.gates import learn_gates
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.snapshots import STATE, TENSORS, Snapshot, Snapshots
@@ -163,6 +163,46 @@ def test_embeddings_are_not_trained_and_all_else_is() -> None:
     assert {name for name in same if not name.endswith("key.bias")} == {
         name for name in before if name.startswith("embeddings.")
     }
+
+
+@pytest.mark.parametrize("how", ["none", "joint", "meta", "decompose"])
+@pytest.mark.parametrize("rows", [60, 1_200])
+def test_the_lowest_layers_are_not_trained_where_they_are_frozen(how: str, rows: int) -> None:
+    short, judge = replace(SHORT, steps=12), judge_by_loss(classes(20))
+    before = encoder().state_dict()
+    taught = teach(
+        *(encoder(), classes(rows), AUXILIARY, {"target": 2, "auxiliary": 3}, how, short, judge),
+        SILENT,
+        frozen_layers=1,
+    )
+    after = taught.model.encoder.state_dict()
+    moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert moved
+    assert all(name.startswith("layers.1.") for name in moved)
+    # A recovery from here on may move them.
+    assert all(parameter.requires_grad for parameter in taught.model.parameters())
+
+
+def test_no_gradient_is_taken_of_what_is_frozen_or_below_it() -> None:
+    config = ElectraConfig(
+        vocab_size=40,
+        embedding_size=8,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=16,
+    )
+    model = Classifier(Encoder(config, DENSE), {"target": 2}).to(accelerator().device)
+    rows = classes(8)
+    draws = Draws(rows, SHORT, model.encoder)
+    Training(model, {"target": draws}, SHORT, frozen_layers=1)
+    _, states = model(next(draws)[1])
+    assert [state.requires_grad for state in states] == [False, False, True]
+    with_all = Classifier(Encoder(config, DENSE), {"target": 2})
+    Training(with_all, {"target": draws}, SHORT)
+    assert with_all.encoder.embeddings_project is not None
+    assert all(p.requires_grad for p in with_all.encoder.embeddings_project.parameters())
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_others() -> None:
@@ -497,11 +537,14 @@ AUXILIARY = classes(60, "auxiliary", kinds=3)
 Train = Callable[[Progress, Snapshots | None], Taught]
 
 
-def teaching(train: Sample, how: str = "joint") -> Train:
+def teaching(train: Sample, how: str = "joint", frozen_layers: int = 0) -> Train:
     def run(progress: Progress, snapshots: Snapshots | None) -> Taught:
         schedule = replace(SHORT, steps=STEPS)
         widths, judge = {"target": 2, "auxiliary": 3}, judge_by_loss(train)
-        return teach(encoder(), train, AUXILIARY, widths, how, schedule, judge, progress, snapshots)
+        return teach(
+            *(encoder(), train, AUXILIARY, widths, how, schedule, judge, progress, snapshots),
+            frozen_layers=frozen_layers,
+        )
 
     return run
 
@@ -525,6 +568,8 @@ def training(request: pytest.FixtureRequest, teacher: Classifier, prune: Pruned)
         return teaching(classes(60), request.param)
     if request.param == "gates":
         return gating(teacher)
+    if request.param == "frozen layers":
+        return teaching(classes(60), "meta", frozen_layers=1)
     if request.param != "recovery":
         return teaching(classes({"few rows": 60, "many rows": 1_200}[request.param]))
 
@@ -576,7 +621,7 @@ def same(ours: Taught, theirs: Taught) -> bool:
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize(
     "training",
-    ["few rows", "many rows", "recovery", "gates", "meta", "decompose"],
+    ["few rows", "many rows", "recovery", "gates", "meta", "decompose", "frozen layers"],
     indirect=True,
 )
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(
@@ -638,6 +683,18 @@ def test_a_second_signal_does_not_wait_for_the_step(training: Train, tmp_path: P
         training(Twice(7), kept(tmp_path))
     assert not (tmp_path / "alone-16").exists()
     assert same(training(SILENT, kept(tmp_path)), training(SILENT, None))
+
+
+def test_a_snapshot_holds_nothing_of_what_is_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "EVERY_S", 0.0)
+    teaching(classes(60), frozen_layers=1)(SILENT, kept(tmp_path))
+    snapshot = kept(tmp_path).latest()
+    assert snapshot is not None
+    layers = {name for name in snapshot.tensors if ".layers." in name}
+    assert layers
+    assert {name.split(".layers.")[1][0] for name in layers} == {"1"}
 
 
 @pytest.mark.parametrize("training", ["few rows"], indirect=True)

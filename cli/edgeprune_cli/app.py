@@ -229,6 +229,15 @@ def compress(
             choices="teacher, prune, recover, all",
         ),
     ] = None,
+    frozen_layers: Annotated[
+        str | None,
+        _option(
+            "Layers, from the lowest, that stay as they are while the teacher is taught; auto: "
+            "none, a third or two thirds, by short trials.",
+            METHOD,
+            0,
+        ),
+    ] = None,
     effort: Annotated[
         str | None,
         _option(
@@ -411,7 +420,8 @@ def ablate(
     grid: Annotated[
         str,
         typer.Option(
-            help="What is changed, each alone: method, how, what, when; method=l0|fisher."
+            help="What is changed, each alone: method, how, what, when, frozen; "
+            "method=l0|fisher, frozen=2|auto."
         ),
     ] = "method,how,what,when",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that every cell is run on.")] = 3,

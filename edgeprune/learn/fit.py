@@ -111,10 +111,13 @@ class Training:
         draws: Mapping[str, Draws],
         schedule: Schedule,
         others: Sequence[Mapping[str, Any]] = (),
+        frozen_layers: int = 0,
     ) -> None:
-        """`others`: parameter groups with options of their own, as torch's optimizers take them."""
-        for parameter in model.encoder.embeddings.parameters():
-            parameter.requires_grad_(False)  # half the weights, and few rows to move them by
+        """`others`: parameter groups with options of their own, as torch's optimizers take them.
+
+        The embeddings and the lowest `frozen_layers` layers stay as they are.
+        """
+        _freeze(model.encoder, frozen_layers)
         apart = {id(p) for group in others for p in group["params"]}
         body = [p for p in model.encoder.parameters() if p.requires_grad and id(p) not in apart]
         groups: list[dict[str, Any]] = [
@@ -231,13 +234,25 @@ class Training:
         self.settle()
 
 
+def _freeze(encoder: Encoder, layers: int) -> None:
+    """Half the weights are embeddings, and few rows are there to move them by.
+
+    Below the lowest layer that learns nothing does, so that the way back ends there.
+    """
+    encoder.embeddings.requires_grad_(False)
+    if layers and encoder.embeddings_project is not None:
+        encoder.embeddings_project.requires_grad_(False)
+    encoder.layers[:layers].requires_grad_(False)
+
+
 def _learned(model: Classifier) -> Iterator[tuple[str, Tensor]]:
     """What training changes; the rest is as it was at the beginning."""
-    return ((name, one) for name, one in model.named_parameters() if not _is_frozen(name))
+    return ((name, one) for name, one in model.named_parameters() if not _is_frozen(name, one))
 
 
-def _is_frozen(name: str) -> bool:
-    return name.startswith("encoder.embeddings.")
+def _is_frozen(name: str, parameter: Tensor) -> bool:
+    # Beside the encoder a parameter can be moved by other means than a gradient.
+    return name.startswith("encoder.") and not parameter.requires_grad
 
 
 def _take_over(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
@@ -278,6 +293,7 @@ def fit(
     best = training.best
     assert best is not None  # the last step is a checkpoint
     best.model.set_dropout(0.0)
+    best.model.requires_grad_(True)  # what was frozen was so for this training
     history = History(tuple(training.told), tuple(training.checks))
     return replace(best, model=best.model.to("cpu").eval(), history=history)
 

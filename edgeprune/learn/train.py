@@ -30,18 +30,20 @@ def teach(
     judge: Judge,
     progress: Progress,
     snapshots: Snapshots | None = None,
+    *,
+    frozen_layers: int = 0,
 ) -> Taught:
     """Fine-tune a copy of the encoder on the target task, coupled with the auxiliary task.
 
-    `outputs` gives the width of each head. Goes on from the last of the `snapshots`. Raises
-    Diverged.
+    `outputs` gives the width of each head; the lowest `frozen_layers` layers stay as they are.
+    Goes on from the last of the `snapshots`. Raises Diverged.
     """
     torch.manual_seed(schedule.seed)
     model = Classifier(copy.deepcopy(encoder), outputs).to(accelerator().device)
     _start_at_the_mean(model, target)
     model.set_dropout(DROPOUT)
     teaching = HOWS.get(how, Teaching)(model, target, auxiliary, how, schedule)
-    training = Training(model, teaching.draws, schedule)
+    training = Training(model, teaching.draws, schedule, frozen_layers=frozen_layers)
     taught = fit(training, teaching, judge, progress, snapshots)
     teaching.done(taught.model)
     return taught

@@ -154,6 +154,13 @@ def prepare(inputs: Inputs) -> Materials:
         raise RecipeError(
             f"--sequence {length}", why=f"the encoder has positions for {most} tokens"
         )
+    layers, frozen = len(encoder.shape.layers), inputs.recipe.frozen_layers
+    if frozen != "auto" and frozen >= layers:
+        raise RecipeError(
+            f"--frozen-layers {frozen}",
+            why=f"the encoder has {layers} layers, and one at least is taught",
+            remedy=f"give at most {layers - 1}",
+        )
     return Materials(
         inputs=inputs,
         encoder=encoder,
