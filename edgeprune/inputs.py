@@ -89,6 +89,13 @@ def read_inputs(recipe: Recipe) -> Inputs:
             remedy="`weights` act in the teacher, `stats` and `masks` in pruning: choose a stage "
             "that has them",
         )
+    coupled = transfer.taught or "none" in (recipe.transfer_how, recipe.transfer_what)
+    if recipe.order != "random" and not coupled:
+        raise RecipeError(
+            f"--order {recipe.order}",
+            why="is that of the teacher's coupled training, and there is none",
+            remedy="give --auxiliary, and let its weights act in the teacher",
+        )
     candidates = tuple(_candidates(recipe, task)) if transfer.anywhere else ()
     return Inputs(recipe, EFFORTS[recipe.effort], transfer, targets, model, task, candidates)
 

@@ -17,6 +17,7 @@ from edgeprune.validation import explained
 TransferHow = Literal["none", "sequential", "joint", "meta", "decompose"]
 TransferWhat = Literal["none", "weights", "stats", "masks", "both"]
 TransferWhen = Literal["teacher", "prune", "recover", "all"]
+Order = Literal["random", "easy-first"]
 Effort = Literal["quick", "standard", "thorough"]
 Precision = Literal["fp32", "int8", "auto"]
 Method = Literal["obs", "fisher", "l0", "magnitude", "layerdrop", "random", "oneshot"]
@@ -108,6 +109,11 @@ class Recipe(BaseModel):
         default=0,
         description="Layers, from the lowest, that stay as they are while the teacher is taught; "
         "auto: none, a third or two thirds, by short trials.",
+    )
+    order: Order = Field(
+        default="random",
+        description="How the teacher's coupled training draws the target's rows: easy-first by "
+        "their loss after the training alone, the easiest third at first.",
     )
     effort: Effort = Field(default="standard", description="How long to search and train.")
 

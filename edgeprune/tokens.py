@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
+WINDOW = 8  # batches, within which rows are sorted by length
+EASIEST = 1 / 3  # of the rows, with which a training from easy to hard begins
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -86,14 +89,44 @@ def endless(tokens: Tokens, size: int, seed: int) -> Iterator[Ints]:
     random enough.
     """
     random = np.random.default_rng(seed)
-    lengths = tokens.lengths
     size = min(size, len(tokens))
     while True:
-        # What fills no batch is left out before the sorting, which would leave out the longest.
-        order = random.permutation(len(tokens))[: len(tokens) // size * size]
-        for start in range(0, len(order), 8 * size):
-            window = order[start : start + 8 * size]
-            window = window[np.argsort(lengths[window], kind="stable")]
-            batches = [window[i : i + size] for i in range(0, len(window), size)]
-            for batch in random.permutation(len(batches)):
-                yield batches[batch]
+        order = _full(random.permutation(len(tokens)), size)
+        for start in range(0, len(order), WINDOW * size):
+            yield from _batches(tokens, order[start : start + WINDOW * size], size, random)
+
+
+def easy_first(
+    tokens: Tokens, size: int, seed: int, difficulty: NDArray[np.float64], grown_after: int
+) -> Iterator[Ints]:
+    """As `endless`, but of a pool that holds the easiest third of the rows and grows to all.
+
+    It grows in a line over `grown_after` batches, by windows: c(t) = c0 + (1 - c0) t / T
+    (competence-based curriculum, Platanios et al. 2019, arXiv 1903.09848).
+    """
+    random = np.random.default_rng(seed)
+    size = min(size, len(tokens))
+    by_difficulty = np.argsort(difficulty, kind="stable")
+    drawn = 0
+    while drawn < grown_after:
+        share = EASIEST + (1 - EASIEST) * drawn / grown_after
+        pool = by_difficulty[: max(size, round(share * len(tokens)))]
+        window = _full(random.permutation(pool), size)[: WINDOW * size]
+        yield from _batches(tokens, window, size, random)
+        drawn += len(window) // size
+    yield from endless(tokens, size, seed)
+
+
+def _full(rows: Ints, size: int) -> Ints:
+    """Without what fills no batch: left out later, of sorted rows, it would be the longest."""
+    return rows[: len(rows) // size * size]
+
+
+def _batches(
+    tokens: Tokens, window: Ints, size: int, random: np.random.Generator
+) -> Iterator[Ints]:
+    """Rows of like lengths together, the batches in random order."""
+    window = window[np.argsort(tokens.lengths[window], kind="stable")]
+    batches = [window[i : i + size] for i in range(0, len(window), size)]
+    for batch in random.permutation(len(batches)):
+        yield batches[batch]

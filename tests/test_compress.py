@@ -33,13 +33,15 @@ from edgeprune.compression import compress_all
 from edgeprune.effort import EFFORTS, Effort
 from edgeprune.errors import InputError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
+from edgeprune.learn import train
+from edgeprune.learn.fit import Taught
 from edgeprune.progress import SILENT, Silent
 from edgeprune.recipe import Method, Recipe
 from edgeprune.report.page import figures_of, read_runs
 from edgeprune.report.report import Report
 from edgeprune.run import open_run
 from edgeprune.ship.bundle import verify_bundle
-from edgeprune.stages import materials, stage_names, timing
+from edgeprune.stages import materials, stage_names, teaching, timing
 from edgeprune.stages.materials import prepare
 from edgeprune.stages.teaching import pick_depth, teach_teacher, trial_depths
 from edgeprune.status import read_status
@@ -623,6 +625,26 @@ def test_how_many_layers_are_frozen_can_be_tried_and_is_told(first: Made, tmp_pa
     after = teacher.model.encoder.layers[0].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before) is (picked == 1)
     assert (again.stage.cached, again.notes) == (True, teacher.notes)
+
+
+def test_the_coupled_training_draws_what_the_one_alone_found_easy_first(
+    first: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "order": "easy-first"})
+    prepared, taught = prepare(read_inputs(changed)), []
+
+    def teach(*arguments: Any, **options: Any) -> Taught:
+        found = train.teach(*arguments, **options)
+        taught.append((arguments[1], found.model))
+        return found
+
+    monkeypatch.setattr(teaching, "teach", teach)
+    with open_run(changed.out, SILENT) as run:
+        teacher = teach_teacher(run, prepared)
+    (alone, model), (coupled, _) = taught
+    assert alone.difficulty is None
+    assert np.array_equal(coupled.difficulty, teaching.difficulty_for(model, alone))
+    assert teacher.stage.key not in first.report.stages.values()
 
 
 @pytest.mark.parametrize(

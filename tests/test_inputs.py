@@ -1436,6 +1436,21 @@ def test_an_auxiliary_task_without_a_part_is_refused_unless_asked_for(
 
 
 @pytest.mark.parametrize(
+    "without", [{}, {"auxiliary": ["rows"], "transfer_what": "stats"},
+    {"auxiliary": ["rows"], "transfer_when": "recover"}]
+)  # fmt: skip
+def test_an_order_without_a_training_that_has_one_is_refused(
+    folder: Path, recipe: Recipe, without: dict[str, Any]
+) -> None:
+    if "auxiliary" in without:
+        without = without | {"auxiliary": [recipe.task], "allow_leakage": True}
+    asked = recipe.model_copy(update={"order": "easy-first"} | without)
+    with pytest.raises(RecipeError, match=r"--order easy-first — .* there is none — give --aux"):
+        read_inputs(asked)
+    read_inputs(asked.model_copy(update={"transfer_how": "none"}))  # as an ablation would ask
+
+
+@pytest.mark.parametrize(
     ("what", "when", "parts"),
     [
         ("both", "all", (True, "pooled", True)),

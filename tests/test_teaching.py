@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from edgeprune.encoder import Classifier
-from edgeprune.learn.teaching import NEUTRAL, Decompose, Meta, steer
+from edgeprune.learn.teaching import HOWS, NEUTRAL, Decompose, Meta, Teaching, steer
 
 
 def parts(*numbers: float) -> list[Tensor]:
@@ -80,6 +80,27 @@ def test_held_rows_are_not_trained_on() -> None:
     assert (len(meta.target), len(meta.held)) == (54, 6)
     rows = [tuple(ids) for one in (meta.target, meta.held) for ids in one.tokens.ids]
     assert sorted(rows) == sorted(tuple(ids) for ids in target.tokens.ids)
+
+
+@pytest.mark.parametrize("how", ["joint", "sequential", "meta", "decompose"])
+def test_the_target_s_easy_rows_are_drawn_first_until_half_of_its_own_steps(how: str) -> None:
+    """One after the other, the target has only half of the steps, and half of those to grow in."""
+    target = replace(classes(900), difficulty=np.arange(900, dtype=np.float64)[::-1])
+    schedule = replace(SHORT, steps=400, batch=8)
+    kind = HOWS.get(how, Teaching)
+    teaching = kind(model(), target, classes(900, "auxiliary"), how, schedule)
+    difficulty = teaching.target.difficulty
+    assert difficulty is not None
+    own = 200 if how == "sequential" else 400
+    hardest = []
+    for _ in range(own):
+        rows, _, _ = next(teaching.draws["target"])
+        hardest.append(difficulty[rows].max())
+    assert max(hardest[:8]) < 0.4 * 900
+    assert 0.6 * 900 < max(hardest[own // 4 : own // 4 + 16]) < 0.8 * 900
+    assert max(hardest[own // 2 :]) > 0.97 * 900
+    others = [teaching.draws[name]._sample for name in teaching.draws if name != "target"]
+    assert all(sample.difficulty is None for sample in others)
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.tokens import Tokens, endless, in_order, tokenize
+from edgeprune.tokens import EASIEST, Tokens, easy_first, endless, in_order, tokenize
 
 NAMES = ["input_ids", "attention_mask", "token_type_ids"]
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=80)
@@ -86,6 +86,38 @@ def test_rows_of_like_lengths_stand_together() -> None:
     padded = sum(8 * tokens.lengths[rows].max() for rows in batches)
     needed = sum(tokens.lengths[rows].sum() for rows in batches)
     assert padded < 1.2 * needed  # in random order it would be 1.8 times
+
+
+@given(sizes=lengths, batch=st.integers(1, 20), seed=st.integers(0, 9), grown=st.integers(1, 40))
+def test_easy_rows_are_drawn_first_and_harder_ones_join_them(
+    sizes: list[int], batch: int, seed: int, grown: int
+) -> None:
+    tokens, rows = tokens_of(sizes), len(sizes)
+    difficulty = np.random.default_rng(seed).permutation(rows).astype(np.float64)
+    drawn = list(itertools.islice(easy_first(tokens, batch, seed, difficulty, grown), grown))
+    full = min(batch, rows)
+    for number, part in enumerate(drawn):
+        assert len(set(part.tolist())) == full
+        share = EASIEST + (1 - EASIEST) * number / grown
+        assert difficulty[part].max() < max(full, round(share * rows))
+
+
+def test_a_pool_of_easy_rows_grows_to_all_rows_in_a_line() -> None:
+    tokens, difficulty = tokens_of([5] * 900), np.arange(900)[::-1].astype(np.float64)
+    batches = itertools.islice(easy_first(tokens, 4, 0, difficulty, 400), 400)
+    hardest = [difficulty[rows].max() for rows in batches]
+    for start, pool in ((0, 300), (100, 450), (200, 600), (300, 750)):
+        found = max(hardest[start : start + 80])
+        assert pool * 0.9 < found <= pool + 120
+
+
+@given(sizes=lengths, seed=st.integers(0, 99))
+def test_from_easy_to_hard_every_row_is_come_to(sizes: list[int], seed: int) -> None:
+    difficulty = np.arange(len(sizes), dtype=np.float64)
+    seen: set[int] = set()
+    for rows in itertools.islice(easy_first(tokens_of(sizes), 16, seed, difficulty, 20), 220):
+        seen |= set(rows.tolist())
+    assert seen == set(range(len(sizes)))
 
 
 @pytest.mark.parametrize("pair", [False, True])

@@ -29,6 +29,7 @@ from edgeprune.learn.answers import (
     imitation_loss,
     judge_on,
     predict,
+    row_losses,
 )
 from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
 from edgeprune.learn.fit import Draws, Schedule, Taught, Training
@@ -362,6 +363,22 @@ def test_imitation_is_the_divergence_of_softened_answers() -> None:
     assert float(found) == pytest.approx(squares)
 
 
+@pytest.mark.parametrize("regression", [False, True])
+def test_the_losses_of_rows_are_those_whose_mean_is_the_loss(regression: bool) -> None:
+    sample = scores(30) if regression else classes(30)
+    model = Classifier(encoder(), {"target": 1 if regression else 2}).to(accelerator().device)
+    losses = row_losses(model, sample)
+    assert losses.shape == (30,)
+    assert losses.mean() == pytest.approx(loss_of(model, sample), rel=1e-5)
+    alone = [loss_of(model, sample.take(np.array([row]))) for row in (3, 17)]
+    assert losses[[3, 17]] == pytest.approx(alone, rel=0.02)  # bf16, where the processor has it
+
+
+def test_rows_that_are_taken_keep_their_difficulty() -> None:
+    sample = replace(classes(9), difficulty=np.arange(9, dtype=np.float64))
+    assert sample.take(np.array([5, 2])).difficulty == pytest.approx([5, 2])
+
+
 def test_answers_come_in_the_order_of_the_rows() -> None:
     sample = classes(30)
     model = Classifier(encoder(), {"target": 2}).eval().to(accelerator().device)
@@ -568,6 +585,8 @@ def training(request: pytest.FixtureRequest, teacher: Classifier, prune: Pruned)
         return teaching(classes(60), request.param)
     if request.param == "gates":
         return gating(teacher)
+    if request.param == "easy first":
+        return teaching(replace(classes(60), difficulty=np.arange(60, dtype=np.float64)))
     if request.param == "frozen layers":
         return teaching(classes(60), "meta", frozen_layers=1)
     if request.param != "recovery":
@@ -621,7 +640,10 @@ def same(ours: Taught, theirs: Taught) -> bool:
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize(
     "training",
-    ["few rows", "many rows", "recovery", "gates", "meta", "decompose", "frozen layers"],
+    [
+        *("few rows", "many rows", "recovery", "gates"),
+        *("meta", "decompose", "frozen layers", "easy first"),
+    ],
     indirect=True,
 )
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(

@@ -238,6 +238,16 @@ def compress(
             0,
         ),
     ] = None,
+    order: Annotated[
+        str | None,
+        _option(
+            "How the teacher's coupled training draws the target's rows: easy-first by their loss "
+            "after the training alone, the easiest third at first.",
+            METHOD,
+            "random",
+            choices="random, easy-first",
+        ),
+    ] = None,
     effort: Annotated[
         str | None,
         _option(
@@ -420,7 +430,7 @@ def ablate(
     grid: Annotated[
         str,
         typer.Option(
-            help="What is changed, each alone: method, how, what, when, frozen; "
+            help="What is changed, each alone: method, how, what, when, frozen, order; "
             "method=l0|fisher, frozen=2|auto."
         ),
     ] = "method,how,what,when",

@@ -28,12 +28,16 @@ Judge = Callable[[Classifier], tuple[float, float]]  # validation score and loss
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one task, ready to be drawn: tokens, targets [rows], and the head they belong to."""
+    """Rows of one task, ready to be drawn: tokens, targets [rows], and the head they belong to.
+
+    Where their difficulty [rows] is known, the easy ones are drawn first.
+    """
 
     head: str
     tokens: Tokens
     targets: Tensor
     regression: bool
+    difficulty: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, head: str, task: Task, rows: Rows, tokens: Tokens) -> Sample:
@@ -46,7 +50,13 @@ class Sample:
         return len(self.tokens)
 
     def take(self, rows: NDArray[np.int64]) -> Sample:
-        return replace(self, tokens=self.tokens.take(rows), targets=self.targets[rows])
+        difficulty = None if self.difficulty is None else self.difficulty[rows]
+        return replace(
+            self,
+            tokens=self.tokens.take(rows),
+            targets=self.targets[rows],
+            difficulty=difficulty,
+        )
 
 
 @cache
@@ -74,9 +84,11 @@ def inputs_of(tokens: Tokens, rows: NDArray[np.int64], encoder: Encoder) -> dict
     return {name: torch.from_numpy(ids).to(device) for name, ids in batch.items()}
 
 
-def gold_loss(logits: Tensor, targets: Tensor, regression: bool) -> Tensor:
+def gold_loss(logits: Tensor, targets: Tensor, regression: bool, reduction: str = "mean") -> Tensor:
     targets = targets.to(logits.device)
-    return F.mse_loss(logits[:, 0], targets) if regression else F.cross_entropy(logits, targets)
+    if regression:
+        return F.mse_loss(logits[:, 0], targets, reduction=reduction)
+    return F.cross_entropy(logits, targets, reduction=reduction)
 
 
 def imitation_loss(logits: Tensor, teacher: Tensor, regression: bool) -> Tensor:
@@ -97,6 +109,13 @@ def predict(model: Classifier, sample: Sample, batch: int = 64) -> Tensor:
             logits, _ = model(inputs_of(sample.tokens, rows, model.encoder), sample.head)
             outputs[rows] = logits.cpu()
     return outputs
+
+
+def row_losses(model: Classifier, sample: Sample) -> NDArray[np.float64]:
+    """[rows]: how far what a model says of each row is from what it should say."""
+    losses = gold_loss(predict(model, sample), sample.targets, sample.regression, "none")
+    found: NDArray[np.float64] = losses.double().numpy()
+    return found
 
 
 def judge_on(task: Task, rows: Rows, sample: Sample) -> Judge:

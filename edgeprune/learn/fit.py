@@ -19,11 +19,12 @@ from edgeprune.interruption import at_a_good_moment
 from edgeprune.learn.answers import Judge, Sample, accelerator, inputs_of
 from edgeprune.learn.snapshots import Snapshot, Snapshots
 from edgeprune.progress import Progress
-from edgeprune.tokens import endless
+from edgeprune.tokens import easy_first, endless
 
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
 GRADIENT_NORM = 1.0
+GROWTH = 0.5  # the share of steps in which easy rows are joined by all others
 
 Parts = Mapping[str, tuple[float, Tensor]]  # by head: the weight of a task in a step, and its loss
 
@@ -81,7 +82,12 @@ class Draws:
 
     def __init__(self, sample: Sample, schedule: Schedule, encoder: Encoder) -> None:
         self._sample, self._encoder = sample, encoder
-        self._rows = endless(sample.tokens, schedule.batch_of(sample), schedule.seed)
+        size, seed, grown = schedule.batch_of(sample), schedule.seed, round(GROWTH * schedule.steps)
+        self._rows = (
+            endless(sample.tokens, size, seed)
+            if sample.difficulty is None
+            else easy_first(sample.tokens, size, seed, sample.difficulty, grown)
+        )
         self.drawn = 0
         self.passed: Callable[[NDArray[np.int64], Mapping[str, Tensor]], object] | None = None
 

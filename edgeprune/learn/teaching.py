@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -35,8 +36,15 @@ class Teaching:
         schedule: Schedule,
     ) -> None:
         self.model, self.target, self.auxiliary, self.how = model, target, auxiliary, how
-        samples = [sample for sample in (target, auxiliary) if sample is not None]
-        self.draws = {s.head: Draws(s, schedule, model.encoder) for s in samples}
+        self.draws = {target.head: Draws(target, self._own(schedule), model.encoder)}
+        if auxiliary is not None:
+            self.draws[auxiliary.head] = Draws(auxiliary, schedule, model.encoder)
+
+    def _own(self, schedule: Schedule) -> Schedule:
+        """With the steps alone in which the target has a part."""
+        shares = (step / schedule.steps for step in range(schedule.steps))
+        steps = sum(auxiliary_weight(self.how, share) < 1 for share in shares)
+        return replace(schedule, steps=steps) if self.auxiliary else schedule
 
     def __call__(self, share: float) -> Parts:
         weight = self.weight(share) if self.auxiliary else 0.0
@@ -80,7 +88,7 @@ class Meta(Teaching):
         order = np.random.default_rng(schedule.seed).permutation(len(target))
         held = max(1, round(HELD * len(target)))
         super().__init__(model, target.take(np.sort(order[held:])), auxiliary, how, schedule)
-        self.held = target.take(np.sort(order[:held]))
+        self.held = replace(target.take(np.sort(order[:held])), difficulty=None)
         self.draws["held"] = Draws(self.held, schedule, model.encoder)
         # A parameter, so that it is in the snapshots.
         even = torch.zeros(2, device=next(model.parameters()).device)

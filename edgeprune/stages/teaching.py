@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.encoder import Classifier, load, save
+from edgeprune.learn.answers import Sample, accelerator, row_losses
 from edgeprune.learn.fit import Schedule, Taught
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.snapshots import Snapshots
@@ -40,7 +44,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
     def build(folder: Path) -> None:
         notes: list[str] = []
 
-        def taught(name: str, how: str, schedule: Schedule, frozen: int) -> Taught:
+        def taught(name: str, how: str, schedule: Schedule, frozen: int, target: Sample) -> Taught:
             outputs = {"target": task.outputs}
             other = None
             if how != "none" and auxiliary is not None:
@@ -50,7 +54,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
             def train(schedule: Schedule) -> Taught:
                 return teach(
                     materials.encoder,
-                    materials.train,
+                    target,
                     other,
                     outputs,
                     how,
@@ -65,19 +69,22 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
             notes.extend(f"teacher, {name}: {note}" for note in halved)
             return found
 
-        schedule, frozen = materials.schedule(effort.teacher_steps), materials.recipe.frozen_layers
+        target, frozen = materials.train, materials.recipe.frozen_layers
+        schedule = materials.schedule(effort.teacher_steps)
         if frozen == "auto":
             short = replace(schedule, steps=max(1, round(TRIAL * schedule.steps)))
             frozen, note = pick_depth(
                 len(materials.encoder.shape.layers),
-                lambda layers: taught(f"frozen-{layers}", "none", short, layers).score,
+                lambda layers: taught(f"frozen-{layers}", "none", short, layers, target).score,
             )
             run.progress.note(note)
             notes.append(note)
-        best, gain = taught(ALONE, "none", schedule, frozen), None
+        best, gain = taught(ALONE, "none", schedule, frozen, target), None
         histories = {ALONE: best.history.to_dict()}
         if coupled:
-            together = taught(COUPLED, transfer.how, schedule, frozen)
+            if materials.recipe.order == "easy-first":
+                target = replace(target, difficulty=difficulty_for(best.model, target))
+            together = taught(COUPLED, transfer.how, schedule, frozen, target)
             histories[COUPLED] = together.history.to_dict()
             gain = together.score - best.score
             # Not by the loss, as between checkpoints: help must show in the score.
@@ -94,6 +101,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         "auxiliary": auxiliary.digest if coupled and auxiliary else None,
         "how": transfer.how if coupled else "none",
         "frozen_layers": materials.recipe.frozen_layers,
+        "order": materials.recipe.order if coupled else "random",
         "schedule": asdict(materials.schedule(effort.teacher_steps)),
         "sequence": materials.recipe.sequence,
         "learnt": learnt_how(),
@@ -108,6 +116,13 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         tuple(scores["notes"]),
         stage,
     )
+
+
+def difficulty_for(model: Classifier, sample: Sample) -> NDArray[np.float64]:
+    """[rows]: how hard each is for a model that was taught by all of them."""
+    losses = row_losses(model.to(accelerator().device), sample)
+    model.to("cpu")
+    return losses
 
 
 def trial_depths(layers: int) -> list[int]:
