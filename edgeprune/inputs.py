@@ -12,8 +12,11 @@ from edgeprune.effort import EFFORTS, Effort
 from edgeprune.errors import DataError, RecipeError, RefusedError
 from edgeprune.measure.target import Target
 from edgeprune.model_folder import find_model
+from edgeprune.prune.votes import Vote
 from edgeprune.recipe import AUTO, Recipe
+from edgeprune.report.folder import read_reports
 from edgeprune.run import check_run_folder
+from edgeprune.shape import LayerShape
 from edgeprune.task import Task, load_auxiliary, load_task
 
 Statistics = Literal["target", "pooled", "auxiliary"]  # by whose text structures are priced
@@ -59,6 +62,7 @@ class Inputs:
     task: Task
     candidates: tuple[Task, ...]
     """Auxiliary tasks, of which the stages work with the first."""
+    votes: tuple[Vote, ...]
 
     @property
     def auxiliary(self) -> Task | None:
@@ -70,7 +74,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     check_run_folder(recipe.out)
     targets = _targets(recipe)
     recipe = _as_taken(recipe, targets)
-    model = find_model(recipe.model)
+    model, votes = find_model(recipe.model), tuple(_votes(recipe))
     task = load_task(
         recipe.task,
         text=recipe.text,
@@ -97,7 +101,26 @@ def read_inputs(recipe: Recipe) -> Inputs:
             remedy="give --auxiliary, and let its weights act in the teacher",
         )
     candidates = tuple(_candidates(recipe, task)) if transfer.anywhere else ()
-    return Inputs(recipe, EFFORTS[recipe.effort], transfer, targets, model, task, candidates)
+    effort = EFFORTS[recipe.effort]
+    return Inputs(recipe, effort, transfer, targets, model, task, candidates, votes)
+
+
+def _votes(recipe: Recipe) -> Iterator[Vote]:
+    """Each plan of the runs that are named, one for each of their budgets."""
+    for source in recipe.votes:
+        if Path(source).resolve().is_relative_to(recipe.out.resolve()):
+            raise RecipeError(
+                f"--votes {source}",
+                why="is in this run's own folder",
+                remedy="give runs on other tasks, or another --out",
+            )
+        for report in read_reports(Path(source)):
+            rows = report.plan.layers
+            yield Vote(
+                source,
+                dense=tuple(LayerShape(row.heads_before, row.ffn_before) for row in rows),
+                kept=tuple(LayerShape(row.heads, row.ffn) for row in rows),
+            )
 
 
 def _candidates(recipe: Recipe, task: Task) -> Iterator[Task]:

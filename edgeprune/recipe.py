@@ -110,6 +110,14 @@ class Recipe(BaseModel):
         description="Layers, from the lowest, that stay as they are while the teacher is taught; "
         "auto: none, a third or two thirds, by short trials.",
     )
+    votes: Annotated[
+        list[str],
+        BeforeValidator(_none_one_or_many, json_schema_input_type=str | list[str] | None),
+    ] = Field(
+        default=[],
+        description="Folders of earlier runs on similar tasks, with an encoder of the same shape: "
+        "what their plans pruned hard is cheap to prune here.",
+    )
     order: Order = Field(
         default="random",
         description="How the teacher's coupled training draws the target's rows: easy-first by "
@@ -260,7 +268,7 @@ def _moved(keys: Mapping[str, Any], folder: Path, move: Callable[[str], str]) ->
         return mark + move(path) if key == "out" or _is_there(folder / path) else value
 
     found = dict(keys)
-    for key in ("model", "task", "auxiliary", "out"):
+    for key in ("model", "task", "auxiliary", "votes", "out"):
         if isinstance(value := keys.get(key), list):
             found[key] = [place(key, one) for one in value]
         elif value is not None:

@@ -38,7 +38,7 @@ from edgeprune.learn.fit import Taught
 from edgeprune.progress import SILENT, Silent
 from edgeprune.recipe import Method, Recipe
 from edgeprune.report.page import figures_of, read_runs
-from edgeprune.report.report import Report
+from edgeprune.report.report import PlanPart, Report
 from edgeprune.run import open_run
 from edgeprune.ship.bundle import verify_bundle
 from edgeprune.stages import materials, stage_names, teaching, timing
@@ -557,6 +557,32 @@ def test_scores_are_compressed_too_one_task_after_the_other(
     told = stats.spearmanr([row["label"] for row in rows], said[:, 0]).statistic
     assert report.after.score == pytest.approx(float(told), abs=1e-6)
     assert report.before.score > 0.5
+
+
+def test_a_plan_of_an_earlier_run_has_a_vote(first: Made, later: Later) -> None:
+    made = later({"votes": [str(first.folder)]})
+    assert made.progress.found == SHARED
+    assert made.progress.made[0] == "plan-50pct"
+    assert made.report.verdict.outcome == "met"
+    assert made.report.recipe["votes"] == [str(first.folder)]
+    again = Listening()
+    compress_all(made.recipe, progress=again)
+    assert again.made == []
+
+
+def test_a_run_of_another_encoder_has_no_vote(
+    first: Made, tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    votes = [str(make_run("50%", plan=wider(first.report.plan)))]
+    changed = first.recipe.model_copy(update={"out": tmp_path / "run", "votes": votes})
+    with pytest.raises(RecipeError, match="its encoder has 2 layers of 8 heads and 64 FFN units"):
+        compress_all(changed)
+    assert list((changed.out / "stages").iterdir()) == []
+
+
+def wider(plan: PlanPart) -> PlanPart:
+    layers = [layer.model_copy(update={"heads_before": 8}) for layer in plan.layers]
+    return plan.model_copy(update={"layers": tuple(layers)})
 
 
 # --- before the training is paid for ------------------------------------------------------------

@@ -24,11 +24,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from edgeprune.errors import DataError, EdgepruneError, ModelError, RecipeError, RefusedError
+from edgeprune.errors import (
+    DataError,
+    EdgepruneError,
+    InputError,
+    ModelError,
+    RecipeError,
+    RefusedError,
+)
 from edgeprune.explain import explanations
 from edgeprune.inputs import Transfer, read_inputs
 from edgeprune.model_folder import MAX_CONFIG_BYTES, MODEL_TYPES, find_model
 from edgeprune.recipe import Recipe
+from edgeprune.report.report import Report
 from edgeprune_cli.app import main
 
 targets_installed = pytest.mark.skipif(
@@ -1423,6 +1431,32 @@ def test_a_folder_without_auxiliary_tasks_is_one_line(
     monkeypatch.chdir(tmp_path / "bare")
     with pytest.raises(DataError, match="auxiliary auto:"):
         read_inputs(recipe.model_copy(update={"auxiliary": [place]}))
+
+
+def test_every_plan_of_the_runs_that_are_named_is_a_vote(
+    folder: Path, recipe: Recipe, make_run: Callable[..., Path]
+) -> None:
+    runs = [make_run("50%", "25%", name="one"), make_run("50%", name="two")]
+    inputs = read_inputs(recipe.model_copy(update={"votes": [str(run) for run in runs]}))
+    assert [Path(vote.run).name for vote in inputs.votes] == ["one", "one", "two"]
+    report = Report.read(runs[0] / "report.json")
+    assert [one.heads for one in inputs.votes[0].kept] == [row.heads for row in report.plan.layers]
+    assert [one.ffn for one in inputs.votes[0].dense] == [
+        row.ffn_before for row in report.plan.layers
+    ]
+
+
+def test_votes_of_what_is_no_finished_run_are_refused(
+    folder: Path, recipe: Recipe, tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    (tmp_path / "bare").mkdir()
+    for place, why in ((tmp_path / "bare", "holds no report.json"), (Path("gone"), "no such")):
+        with pytest.raises(InputError, match=f"run .* — {why}"):
+            read_inputs(recipe.model_copy(update={"votes": [str(place)]}))
+    own = make_run("50%")
+    for place in (own, own / "report.json"):
+        with pytest.raises(RecipeError, match="is in this run's own folder"):
+            read_inputs(recipe.model_copy(update={"votes": [str(place)], "out": own}))
 
 
 def test_an_auxiliary_task_without_a_part_is_refused_unless_asked_for(

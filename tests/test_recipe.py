@@ -39,6 +39,16 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     assert recipe.model == "demo"
 
 
+def test_runs_that_vote_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old").mkdir()
+    recipe = Recipe.read(written(tmp_path, "model: demo\ntask: rows\nvotes: old\n"))
+    assert recipe.votes == [str(tmp_path / "old")]
+    monkeypatch.chdir(tmp_path)
+    assert Recipe(model="m", task="t", votes=["old"]).from_anywhere().votes == recipe.votes
+
+
 def test_paths_in_options_are_relative_to_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     path = written(tmp_path, "model: demo\ntask: elsewhere\n")

@@ -217,6 +217,34 @@ def test_the_judge_decides_among_the_plans() -> None:
     assert all(one.predicted_ms <= 12.0 * SLACK for one in judged)
 
 
+PRIOR: Scale = {(0, "attention"): 1.0, (0, "ffn"): 1.0, (1, "attention"): 2.7, (1, "ffn"): 2.7}
+
+
+def test_a_prior_is_judged_first_and_then_the_curves_alone() -> None:
+    judged: list[Plan] = []
+
+    def judge(plan: Plan) -> float:
+        judged.append(plan)
+        return away_from_the_first_layer(plan)
+
+    plan, _ = search_sensitivity(ERRORS, TABLE, DENSE, 12.0, judge, draws=40, seed=0, prior=PRIOR)
+    assert judged[0] == search(ERRORS, TABLE, DENSE, 12.0, PRIOR)
+    assert judged[1] == search(ERRORS, TABLE, DENSE, 12.0)
+    assert judged[0].shape != judged[1].shape
+    # It sends the plan the wrong way, which the judge sees.
+    assert away_from_the_first_layer(plan) <= away_from_the_first_layer(judged[1])
+    assert away_from_the_first_layer(judged[1]) < away_from_the_first_layer(judged[0])
+
+
+def test_draws_are_around_the_prior() -> None:
+    """Where nothing is ever better than it, it is what is found."""
+    plan, found = search_sensitivity(
+        ERRORS, TABLE, DENSE, 12.0, lambda _: 1.0, draws=20, seed=0, prior=PRIOR
+    )
+    assert plan == search(ERRORS, TABLE, DENSE, 12.0, PRIOR)
+    assert found == pytest.approx(PRIOR)
+
+
 def test_no_plan_is_judged_twice() -> None:
     judged: list[str] = []
 

@@ -238,6 +238,14 @@ def compress(
             0,
         ),
     ] = None,
+    votes: Annotated[
+        list[str] | None,
+        _option(
+            "Folders of earlier runs on similar tasks, with an encoder of the same shape: what "
+            "their plans pruned hard is cheap to prune here.",
+            METHOD,
+        ),
+    ] = None,
     order: Annotated[
         str | None,
         _option(

@@ -177,22 +177,29 @@ def search_sensitivity(
     *,
     draws: int,
     seed: int,
+    prior: Mapping[SubLayer, float] | None = None,
 ) -> tuple[Plan, dict[SubLayer, float]]:
     """The plan that `judge` likes best (least is best) among those of random sensitivities.
 
-    s_j = exp(N(0, 0.5)), the first draw being 1; later draws start from the best so far. The
-    curves take sub-layers as independent, which they are not: the judge sees them together.
+    s_j = exp(N(0, 0.5)), the first draw being 1; later draws start from the best so far. With a
+    `prior` the draws are around it, itself the first and 1 the second, so that the judge can prefer
+    to go without. The curves take sub-layers as independent, which they are not: the judge sees
+    them together.
     """
     random = np.random.default_rng(seed)
     keys = list(errors)
-    best_logs = np.zeros(len(keys))
+    even = np.zeros(len(keys))
+    start = even if prior is None else np.log([prior[key] for key in keys])
+    undrawn = [even] if prior is None else [start, even]
+    best_logs = even
     best_plan: Plan | None = None
     best_value = math.inf
     seen: set[str] = set()
     for draw in range(draws):
-        # Halfway, explore around the best instead of around one.
-        centre = best_logs if draw >= draws // 2 else np.zeros(len(keys))
-        logs = centre + random.normal(0, SPREAD, len(keys)) if draw else centre
+        # Halfway, explore around the best instead of around the start.
+        centre = best_logs if draw >= draws // 2 else start
+        drawn = draw >= len(undrawn)
+        logs = centre + random.normal(0, SPREAD, len(keys)) if drawn else undrawn[draw]
         sensitivity = dict(zip(keys, np.exp(logs).tolist(), strict=True))
         plan = search(errors, table, dense, budget_ms, sensitivity)
         if str(plan.shape) in seen:

@@ -20,7 +20,9 @@ from edgeprune.learn.answers import Judge, Sample, accelerator, judge_on
 from edgeprune.learn.fit import Schedule
 from edgeprune.measure.profile import Settings
 from edgeprune.measure.target import Target
+from edgeprune.prune.votes import prior_sensitivity
 from edgeprune.recipe import Recipe
+from edgeprune.shape import SubLayer
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, tokenize
 
@@ -42,6 +44,8 @@ class Materials:
     tokenizer: Any
     tokens: Mapping[str, Tokens]  # of "train", "validation", "test", "auxiliary"
     encoder_digest: str
+    prior: Mapping[SubLayer, float] | None
+    """How much each sub-layer counts by the plans of earlier runs."""
 
     @property
     def recipe(self) -> Recipe:
@@ -154,6 +158,7 @@ def prepare(inputs: Inputs) -> Materials:
         raise RecipeError(
             f"--sequence {length}", why=f"the encoder has positions for {most} tokens"
         )
+    prior = prior_sensitivity(inputs.votes, encoder.shape)
     layers, frozen = len(encoder.shape.layers), inputs.recipe.frozen_layers
     if frozen != "auto" and frozen >= layers:
         raise RecipeError(
@@ -170,6 +175,7 @@ def prepare(inputs: Inputs) -> Materials:
             for name, rows in splits.items()
         },
         encoder_digest=_weights_digest(encoder),
+        prior=prior,
     )
 
 

@@ -68,7 +68,7 @@ def plan_budget(
 
     def build(folder: Path) -> None:
         table, aim_ms = timing.table(budget), timing.aim_ms(budget)
-        weights = None
+        weights = materials.prior
         if method.judged:
             _, weights = search_sensitivity(
                 errors,
@@ -78,6 +78,7 @@ def plan_budget(
                 _one_shot_judge(run, materials, teacher, priced),
                 draws=effort.draws,
                 seed=materials.recipe.seed,
+                prior=materials.prior,
             )
         plan = method.allocate(errors, table, shape, aim_ms, weights)
         rounds: list[tuple[Plan, Round]] = []
@@ -116,6 +117,7 @@ def plan_budget(
         "curves": priced.stage.key,
         "budget": str(budget),
         "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
+        "prior": materials.prior and [[*key, value] for key, value in materials.prior.items()],
     }
     stage = run.stage(f"plan-{slug(str(budget))}", made_from, build)
     told = stage.read("plan.json")
