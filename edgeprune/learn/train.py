@@ -36,8 +36,7 @@ def teach(
     """Fine-tune a copy of the encoder on the target task, coupled with the auxiliary task.
 
     `outputs` gives the width of each head; the lowest `frozen_layers` layers stay as they are.
-    Goes on from the last of the
-    `snapshots`. Raises Diverged.
+    Goes on from the last of the `snapshots`. Raises Diverged.
     """
     torch.manual_seed(schedule.seed)
     model = Classifier(copy.deepcopy(encoder), outputs).to(accelerator().device)
