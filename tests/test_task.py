@@ -695,7 +695,7 @@ def test_only_the_splits_asked_for_are_read(tmp_path: Path) -> None:
 def test_a_score_that_a_constant_answer_reaches_is_told(
     tmp_path: Path, score: float, told: bool
 ) -> None:
-    """Six of ten test rows have the commonest label, and two standard errors are a tenth at most."""
+    """Six of ten test rows have the commonest label; two standard errors are a tenth at most."""
     rows = [{"text": f"row {i}", "label": "ab"[i % 5 > 2]} for i in range(100)]
     for split in ("train", "validation", "test"):
         lines = [json.dumps(row | {"text": f"{split} {row['text']}"}) for row in rows]
