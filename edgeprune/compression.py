@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeprune.inputs import Inputs, read_inputs
-from edgeprune.model_folder import weights_of
+from edgeprune.model_folder import folder_digest
 from edgeprune.preflight import check_room
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
@@ -43,7 +43,7 @@ def resume(folder: Path, *, progress: Progress = SILENT, restart: bool = False) 
     status = read_status(folder)
     inputs = read_inputs(status.recipe)
     if not restart:
-        status.refuse_changed(facts_of(inputs), weights_of(inputs.model))
+        status.refuse_changed(facts_of(inputs), folder_digest(inputs.model))
     return _run(inputs, progress, restart=restart)
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 from transformers.activations import ACT2FN
 
@@ -378,12 +378,21 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
-def _check_weights(source: str, model: nn.Module, loading: Mapping[str, Any]) -> None:
+def _check_weights(source: str, model: PreTrainedModel, loading: Mapping[str, Any]) -> None:
     missing = [name for name in loading["missing_keys"] if "pooler" not in name]
     if missing:
         raise ModelError(
             f"model {source}",
             why=f"{len(missing)} tensors missing, {sorted(missing)[0]} among them",
+        )
+    layers = f"{FAMILIES[model.config.model_type].layers}."
+    # Heads of other tasks have no place here; layers without one mean another config.
+    placeless = sorted(name for name in loading["unexpected_keys"] if layers in name)
+    if placeless:
+        raise ModelError(
+            f"model {source}",
+            why=f"its config has no place for {len(placeless)} tensors, {placeless[0]} among them",
+            remedy="give the config.json that belongs to the weights",
         )
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -10,7 +10,8 @@ from typing import Any
 # What results are computed by; the rest reads, tells, keeps and ships them.
 COMPUTES = (
     *("export", "learn", "measure", "prune", "stages", "task"),
-    *("effort.py", "encoder.py", "latency.py", "shape.py", "tokens.py"),
+    *("effort.py", "encoder.py", "inputs.py", "latency.py", "parity.py", "pipeline.py"),
+    *("shape.py", "tensors.py", "tokens.py"),
 )
 
 

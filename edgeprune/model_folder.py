@@ -20,6 +20,7 @@ from edgeprune.safetensors_file import check_safetensors
 MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet")
 CODE_KEYS = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+READ = (".safetensors", ".json", ".txt", ".model")
 SIZES = (  # what a config counts, by the names of all families
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("dim", "n_layers", "n_heads", "hidden_dim"),
@@ -39,9 +40,12 @@ def find_model(source: str) -> str:
     return name
 
 
-def weights_of(found: str) -> str:
-    """sha256 of the weights in a model's folder; empty for a name of the hub, which may move on."""
-    files = sorted(Path(found).glob("*.safetensors"))
+def folder_digest(found: str) -> str:
+    """sha256 of what is read of a model's folder; empty for a name of the hub, which may move on.
+
+    That is weights, configs and tokenizer.
+    """
+    files = sorted(path for path in Path(found).glob("*") if path.suffix in READ)
     told = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
     return hashlib.sha256(told.encode()).hexdigest() if files else ""
 

@@ -12,7 +12,8 @@ from typing import Any, cast
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
-from edgeprune.model_folder import licence_of, weights_of
+from edgeprune.measure.samples import Question
+from edgeprune.model_folder import folder_digest, licence_of
 from edgeprune.progress import Progress
 from edgeprune.publish import publish_link
 from edgeprune.recipe import Recipe
@@ -68,7 +69,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     recipe = inputs.recipe
     with (
         open_run(recipe.out, progress, restart=restart) as opened,
-        recording(opened, recipe, facts_of(inputs), weights_of(inputs.model)) as run,
+        recording(opened, recipe, facts_of(inputs), folder_digest(inputs.model)) as run,
     ):
         inputs, picked = pick_auxiliary(run, inputs)
         materials = prepare(inputs)
@@ -288,12 +289,19 @@ def tell(
         notes=(
             *picked,
             *materials.task.notes,
-            *filter(None, [materials.task.unlearnt(before_score)]),
+            *filter(None, [materials.task.unlearnt(before_score), _needless(question, before)]),
             *made.teacher.notes,
             *made.student.notes,
             *after.notes,
         ),
     )
+
+
+def _needless(question: Question, dense: Profile) -> str | None:
+    dense_ms = dense.latency.percentile(question.percentile)
+    if question.budget_ms < dense_ms:
+        return None
+    return f"the unpruned model meets the budget as it is, with {dense_ms:.2f} ms"
 
 
 def _on_targets(made: Made) -> Iterator[TargetRow]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from edgeprune.hashing import described, file_digest
 MANIFEST = "manifest.json"
 PART = ".part"  # how the name of what is not whole yet ends
 AT_CWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
+CANNOT_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Torn(Exception):  # noqa: N818 - a finding, and never a user's error
@@ -143,21 +145,33 @@ def _write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _put(part: Path, goal: Path) -> None:
-    """Give a folder its name; one that has the name is exchanged for it, and then removed."""
-    if not goal.exists() or not _exchange(part, goal):
-        if goal.exists():
-            shutil.rmtree(goal)
+    """Give a folder its name; one that has the name is exchanged for it, and removed after."""
+    if not goal.exists():
         part.rename(goal)
+    elif not _exchange(part, goal):
+        # For a moment nothing has the name; what had it comes back if the new one cannot.
+        old = _part(goal)
+        goal.rename(old)
+        try:
+            part.rename(goal)
+        except OSError:
+            old.rename(goal)
+            raise
+        shutil.rmtree(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where the file system cannot."""
+    """Exchange two names in one step; False where the file system cannot. Raises OSError."""
     try:
-        rename = ctypes.CDLL(None).renameat2
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:
         return False
-    done: int = rename(AT_CWD, bytes(one), AT_CWD, bytes(other), RENAME_EXCHANGE)
-    return done == 0
+    if rename(AT_CWD, bytes(one), AT_CWD, bytes(other), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in CANNOT_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 def _sync(path: Path) -> None:

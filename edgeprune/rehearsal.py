@@ -25,16 +25,26 @@ from edgeprune.stages.timing import AIM, Probes
 
 @dataclass(frozen=True)
 class Reach:
-    """A budget and the smallest that can be reached at its percentile on a target, in ms."""
+    """A budget, with the smallest that can be reached and what the unpruned model takes.
+
+    In ms, at its percentile on a target.
+    """
 
     budget: str
     target: str
     ms: float
     smallest_ms: float
+    dense_ms: float
 
     @property
     def feasible(self) -> bool:
         return self.ms >= self.smallest_ms
+
+    @property
+    def answer(self) -> str:
+        if not self.feasible:
+            return "unreachable"
+        return "feasible" if self.ms < self.dense_ms else "met without pruning"
 
 
 @dataclass(frozen=True)
@@ -60,11 +70,10 @@ class DryRun:
         for target, dense_ms in self.dense_ms.items():
             yield f"dense      {dense_ms:.2f} ms (median){f' on {target}' if several else ''}"
         for reach in self.budgets:
-            answer = "feasible" if reach.feasible else "unreachable"
             yield (
                 f"budget     {reach.budget}{f' on {reach.target}' if several else ''} is "
                 f"{reach.ms:.2f} ms, the smallest that can be reached "
-                f"{reach.smallest_ms:.2f} ms: {answer}"
+                f"{reach.smallest_ms:.2f} ms: {reach.answer}"
             )
         for name, minutes in self.stages:
             yield f"stage      {name:<20} {minutes:5.1f} min"
@@ -90,12 +99,9 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
 def _reach(budget: Budget, taken: Mapping[str, Profile]) -> Reach:
     dense = taken["dense"]
     share = taken["smallest"].undisturbed_ms / (AIM * dense.undisturbed_ms)
-    return Reach(
-        str(budget),
-        dense.target,
-        cast(float, budget.resolve(dense.latency).ms),
-        share * dense.latency.percentile(budget.percentile),
-    )
+    dense_ms = dense.latency.percentile(budget.percentile)
+    ms = cast(float, budget.resolve(dense.latency).ms)
+    return Reach(str(budget), dense.target, ms, share * dense_ms, dense_ms)
 
 
 def _expected(materials: Materials) -> Iterator[tuple[str, float]]:

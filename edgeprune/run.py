@@ -31,6 +31,8 @@ from edgeprune.room import no_room
 
 FORMAT = 1  # 1: {"format", "stage", "key", "made_from", "seconds", "files": {name: {size, sha256}}}
 STAGES, SNAPSHOTS, ASIDE, LOCK = "stages", "snapshots", "aside", ".lock"
+BUDGETS = "budgets"
+MARKS = {LOCK, "status.json", "report.json"}  # one of them lies beside `stages` in a run folder
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 GLANCES, GLANCE_S = 5, 0.05  # a look at the lock, as `held` takes it, is soon over
 
@@ -137,7 +139,7 @@ def open_run(folder: Path, progress: Progress, *, restart: bool = False) -> Iter
     with locked(folder) as stale:
         if stale:
             progress.note(f"run folder {folder}: {stale} went without a word; taken over")
-        for place in (folder, folder / STAGES, *folder.glob("budgets/*")):
+        for place in (folder, folder / STAGES, *folder.glob(f"{BUDGETS}/*")):
             remove_parts(place)
         for old in [*folder.glob(f"{STAGES}/*"), *folder.glob(f"{SNAPSHOTS}/*")] * restart:
             discard(old)
@@ -215,14 +217,34 @@ def held(folder: Path) -> bool:
 
 
 def check_run_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder}", why="is a file", remedy="give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "stages").is_dir():
+    """Raises InputError unless what is removed in the folder would be a run's own."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        why = "its name is no UTF-8, and cannot be told in a report"
+        raise InputError(f"run folder {folder}", why=why, remedy="give another name") from None
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"run folder {folder}", why="is a file", remedy="give a folder")
+    names = {path.name for path in folder.iterdir()}
+    # A process that was killed at its very beginning left `stages` alone, and nothing in it.
+    is_run = STAGES in names and (names & MARKS or _only_begun(folder, names))
+    if names and not is_run:
         raise InputError(
-            f"--out {folder}",
-            why="not empty, and not a run folder",
-            remedy="give a new folder",
+            f"run folder {folder}", why="not empty, and not a run folder", remedy="give a new one"
         )
+    for name in (STAGES, SNAPSHOTS, ASIDE, BUDGETS):
+        if (folder / name).is_symlink():
+            raise InputError(
+                f"run folder {folder}",
+                why=f"its {name} are a link to elsewhere, where nothing is to be removed",
+                remedy="put the folder itself there",
+            )
+
+
+def _only_begun(folder: Path, names: set[str]) -> bool:
+    return names == {STAGES} and not any((folder / STAGES).iterdir())
 
 
 def write_json(path: Path, value: Any) -> None:

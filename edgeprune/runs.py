@@ -10,12 +10,10 @@ from pathlib import Path
 
 from edgeprune.errors import InputError, ResourceError
 from edgeprune.publish import discard
-from edgeprune.report.folder import BUDGETS, read_reports, slug
+from edgeprune.report.folder import read_reports, slug
 from edgeprune.report.markdown import answer
-from edgeprune.run import ASIDE, LOCK, SNAPSHOTS, STAGES, locked
-from edgeprune.status import FILE, Status, read_status, seconds_since
-
-MARKS = {FILE, LOCK, "report.json"}  # one of them lies beside `stages` in a run folder
+from edgeprune.run import ASIDE, BUDGETS, MARKS, SNAPSHOTS, STAGES, check_run_folder, locked
+from edgeprune.status import Status, read_status, seconds_since
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,7 @@ def clean(folder: Path, *, keep_bundles: bool = False, dry_run: bool = False) ->
 
 
 def _finished(folder: Path) -> Status:
+    check_run_folder(folder)
     status = read_status(folder)
     if status.state != "finished":
         known = "is running" if status.state == "running" else "did not end"

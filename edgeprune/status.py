@@ -8,7 +8,7 @@ state                  as the run last said: running, finished, failed or interr
 error                  one line, of a run that failed
 pid, started, updated  its process, its first and its last word
 recipe                 what is asked, complete, with absolute paths
-weights                sha256 of the model's; empty for one of the hub
+model                  sha256 of its weights, config and tokenizer; empty for one of the hub
 data                   by "task" and "auxiliary": names, numbers of rows, and a digest of them
 stages                 the rows of `course.StageRow`, in order
 used                   the folders below stages/ that this call made or found so far
@@ -98,7 +98,7 @@ class Status(BaseModel):
     started: AwareDatetime
     updated: AwareDatetime
     recipe: Recipe
-    weights: str = ""
+    model: str = ""  # digest of its folder
     data: dict[str, Facts]
     stages: tuple[StageRow, ...]
     used: tuple[str, ...]
@@ -131,15 +131,15 @@ class Status(BaseModel):
         now = self.model_copy(update={"stages": self.rows})
         return now.model_dump(mode="json", by_alias=True)
 
-    def refuse_changed(self, data: Mapping[str, Facts], weights: str) -> None:
+    def refuse_changed(self, data: Mapping[str, Facts], model: str) -> None:
         """Raises DataError, with what differs, unless all is as it was when the run began."""
         changes = [
             f"{key} {self.data[key].name}: {', '.join(self.data[key].changes(data[key]))}"
             for key in self.data.keys() & data.keys()
             if self.data[key] != data[key]
         ]
-        if self.weights and self.weights != weights:
-            changes.append(f"model {self.recipe.model}: other weights")
+        if self.model and self.model != model:
+            changes.append(f"model {self.recipe.model}: other weights, config or tokenizer")
         if changes:
             raise DataError(
                 f"run {self.folder}",
@@ -180,6 +180,8 @@ def follow(folder: Path, *, every_s: float = 1.0) -> Iterator[Status]:
 def _read(folder: Path) -> Status:
     path = folder / FILE
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"status {path}", why="not a file")  # a pipe would be waited for
         status = Status.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(
@@ -202,10 +204,10 @@ def _read(folder: Path) -> Status:
 
 @contextlib.contextmanager
 def recording(
-    run: Run, recipe: Recipe, data: Mapping[str, Facts], weights: str = ""
+    run: Run, recipe: Recipe, data: Mapping[str, Facts], model: str = ""
 ) -> Iterator[Run]:
     """The same run, whose progress is also kept in its folder, and its end with the reason."""
-    recorder = _Recorder(run, recipe, data, weights)
+    recorder = _Recorder(run, recipe, data, model)
     recorder.write("running")  # a folder that cannot be written is found out here
     try:
         yield replace(run, progress=recorder)
@@ -221,10 +223,10 @@ def recording(
 class _Recorder:
     """Passes on what a run tells, and keeps it."""
 
-    def __init__(self, run: Run, recipe: Recipe, data: Mapping[str, Facts], weights: str) -> None:
+    def __init__(self, run: Run, recipe: Recipe, data: Mapping[str, Facts], model: str) -> None:
         self._told = run.progress
         self._run = run
-        self._recipe, self._data, self._weights = recipe.from_anywhere(), dict(data), weights
+        self._recipe, self._data, self._model = recipe.from_anywhere(), dict(data), model
         self._started = datetime.now(UTC)
         self._next_s = 0.0
         self._course = Course()
@@ -277,7 +279,7 @@ class _Recorder:
             started=self._started,
             updated=datetime.now(UTC),
             recipe=self._recipe,
-            weights=self._weights,
+            model=self._model,
             data=self._data,
             stages=self._course.rows,
             used=tuple(stage.folder.name for stage in self._run.stages),

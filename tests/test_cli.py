@@ -166,6 +166,28 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert "edgeprune" in done.stdout
 
 
+@pytest.mark.parametrize("stderr", ["closed", "full"])
+def test_where_nobody_can_be_told_the_exit_code_still_tells(tmp_path: Path, stderr: str) -> None:
+    redirected = "2>&-" if stderr == "closed" else "2>/dev/full"
+    program = f'"$0" -m edgeprune_cli runs list "$1" {redirected}'
+    words = ["/bin/sh", "-c", program, sys.executable, str(tmp_path / "nowhere")]
+    assert subprocess.run(words, check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("a\x1b[2Jb\u202e", "utf-8", "a\\x1b[2Jb\\u202e"),
+        ("p90 ≤ 12 ms", "ascii", "p90 \\u2264 12 ms"),
+        ("two\nlines\tand ≤ \udcff", "utf-8", "two\nlines\tand ≤ \\udcff"),
+    ],
+)
+def test_a_terminal_gets_what_it_can_show_and_does_not_obey(
+    text: str, encoding: str, shown: str
+) -> None:
+    assert show._shown(text, encoding) == shown
+
+
 def test_without_words_it_shows_its_help_and_exits_2(capsys: Captured) -> None:
     assert main([]) == 2
     assert "edgeprune demo" in capsys.readouterr().out
@@ -488,6 +510,18 @@ def test_check_tells_programs_all_it_knows_on_stdout(model: Path, capsys: Captur
     assert sum(len(launch) for launch in one["profile"]["latency"]) == one["verdict"]["n"]
     schema = json.loads((DOCS / "check.schema.json").read_text(encoding="utf-8"))
     jsonschema.validate(told, schema, jsonschema.Draft202012Validator)
+
+
+@targets_installed
+def test_files_that_cannot_be_written_cost_no_answer(
+    model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    words = ["check", str(model), "--budget", "1us", "--target", "null", "--runs", "rapid"]
+    nowhere = tmp_path / "nowhere" / "samples.jsonl.gz"
+    assert main([*words, "--samples", str(nowhere), "--junit", "/dev/full"]) == 1
+    said = capsys.readouterr().err
+    assert "missed  null" in said
+    assert said.count("error[EP500]") == 2
 
 
 @targets_installed

@@ -1370,6 +1370,13 @@ def test_weights_of_a_pretraining_head_are_not_in_the_way(folder: Path) -> None:
     load(folder)
 
 
+def test_layers_that_the_config_has_no_place_for_are_told(folder: Path) -> None:
+    """Or half a model would be pruned without a word."""
+    config(num_hidden_layers=1)(folder)
+    with pytest.raises(ModelError, match="its config has no place for"):
+        load(folder)
+
+
 def test_code_that_comes_with_a_model_is_refused_at_loading_too(folder: Path) -> None:
     config(auto_map={"AutoModel": "modeling.Own"})(folder)
     (folder / "modeling.py").write_text("raise SystemExit('was run')")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,14 +61,57 @@ def test_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
     assert publishing_module._exchange(one, other)
     assert (one / "inner" / "file").read_text() == "x"
     assert [*other.iterdir()] == []
-    assert not publishing_module._exchange(one, tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        publishing_module._exchange(one, tmp_path / "nowhere")
 
 
 def test_a_system_that_cannot_exchange_names_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # an old C library
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, **_: object())  # an old C library
     assert not publishing_module._exchange(tmp_path, tmp_path)
+
+
+def test_a_file_system_that_cannot_exchange_names_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EINVAL)
+    assert not publishing_module._exchange(tmp_path / "no", tmp_path / "where")
+
+
+def test_a_disk_that_fails_at_the_exchange_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(one: Path, other: Path) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    published(tmp_path / "goal", "old")
+    monkeypatch.setattr(publishing_module, "_exchange", fails)
+    _is_left(tmp_path / "goal")
+
+
+def test_a_disk_that_fails_between_two_renames_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if target.name == "goal" and (self / "inner" / "file").read_text() == "new":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really(self, target)
+
+    published(tmp_path / "goal", "old")
+    monkeypatch.setattr(publishing_module, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", fails)
+    _is_left(tmp_path / "goal")
+
+
+def _is_left(goal: Path) -> None:
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        published(goal, "new")
+    assert (goal / "inner" / "file").read_text() == "old"
+    assert manifest(goal)
+    assert [path.name for path in goal.parent.iterdir()] == ["goal"]
 
 
 def test_what_goes_wrong_leaves_the_one_before(tmp_path: Path) -> None:

@@ -72,9 +72,9 @@ def test_a_bundle_is_shipped_once_and_once_more(
 def test_what_no_link_points_to_is_removed(small_bundle: Path, tmp_path: Path, ship: Ship) -> None:
     releases = tmp_path / "place" / "releases"
     (releases / ".new").mkdir(parents=True)
-    (releases / "old").mkdir()
-    (releases / "a file").write_text("")
-    (releases / "a link").symlink_to("old")
+    (releases.parent / ".lock").touch()
+    (releases / "0123456789ab").mkdir()
+    (releases / "ba9876543210").symlink_to("0123456789ab")
     ship(small_bundle)
     assert [path.name for path in releases.iterdir()] == [digits(small_bundle)]
 
@@ -135,13 +135,23 @@ def of_something_else(place: Path) -> None:
     (place / "thesis.tex").write_text("")
 
 
+def releases_of_something_else(place: Path) -> None:
+    (place / "releases" / "v1").mkdir(parents=True)
+    (place / "main.py").write_text("")
+
+
 def a_folder_for(name: str) -> Spoil:
-    return lambda place: (place / name).mkdir(parents=True)
+    def spoil(place: Path) -> None:
+        (place / name).mkdir(parents=True)
+        (place / ".lock").touch()
+
+    return spoil
 
 
 def a_link_to(target: str) -> Spoil:
     def spoil(place: Path) -> None:
         (place / "releases").mkdir(parents=True)
+        (place / ".lock").touch()
         (place / "current").symlink_to(target)
 
     return spoil
@@ -152,6 +162,7 @@ def a_link_to(target: str) -> Spoil:
     [
         (a_file, "a file, not a folder"),
         (of_something_else, "not empty, and not a folder of releases"),
+        (releases_of_something_else, "not empty, and not a folder of releases"),
         (a_folder_for("releases/x/../../current"), "not a link to a release"),
         (a_link_to("elsewhere/x"), "not a link to a release"),
         (a_link_to("releases/.."), "not a link to a release"),
@@ -163,7 +174,26 @@ def test_a_place_of_something_else_is_left_alone(
     small_bundle: Path, tmp_path: Path, ship: Ship, spoil: Spoil, why: str
 ) -> None:
     spoil(tmp_path / "place")
+    before = sorted(tmp_path.rglob("*"))
     assert fault(ship(small_bundle)) == ("input", why)
+    assert {*before} <= {*tmp_path.rglob("*")}
+
+
+def test_what_a_killed_push_began_is_gone_on_with(
+    small_bundle: Path, tmp_path: Path, ship: Ship
+) -> None:
+    (tmp_path / "place" / "releases").mkdir(parents=True)
+    assert ship(small_bundle)["state"] == "released"
+
+
+def test_what_is_no_release_stays(small_bundle: Path, tmp_path: Path, ship: Ship) -> None:
+    ship(small_bundle)
+    foreign = tmp_path / "place" / "releases" / "notes.txt"
+    foreign.write_text("precious")
+    (small_bundle / "README.md").write_text("another")
+    rewrite_described(small_bundle, "README.md")
+    assert ship(small_bundle)["state"] == "released"
+    assert foreign.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -302,16 +302,35 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, work: Work) -> No
     with pytest.raises(InputError) as caught:
         run_once(tmp_path, work)
     assert str(caught.value) == (
-        f"--out {tmp_path} — not empty, and not a run folder — give a new folder"
+        f"run folder {tmp_path} — not empty, and not a run folder — give a new one"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_stages_of_something_else_are_not_a_runs(tmp_path: Path, work: Work) -> None:
+    (tmp_path / "stages" / "act 1").mkdir(parents=True)
+    (tmp_path / "play.tex").write_text("precious")
+    with pytest.raises(InputError, match="not a run folder"):
+        run_once(tmp_path, work)
+    assert (tmp_path / "stages" / "act 1").is_dir()
+
+
+def test_a_run_that_was_killed_as_it_began_is_gone_on_with(tmp_path: Path, work: Work) -> None:
+    (tmp_path / "run" / "stages").mkdir(parents=True)
+    assert run_once(tmp_path / "run", work).folder.is_dir()
+
+
+def test_a_name_that_no_report_could_tell_is_refused(tmp_path: Path, work: Work) -> None:
+    with pytest.raises(InputError, match="no UTF-8"):
+        run_once(tmp_path / os.fsdecode(b"run\xff"), work)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_file_is_no_folder(tmp_path: Path, work: Work) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(InputError) as caught:
         run_once(tmp_path / "run", work)
-    assert str(caught.value) == f"--out {tmp_path / 'run'} — is a file — give a folder"
+    assert str(caught.value) == f"run folder {tmp_path / 'run'} — is a file — give a folder"
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path, work: Work) -> None:
@@ -432,6 +451,7 @@ def test_what_was_left_half_written_goes_and_snapshots_stay(tmp_path: Path) -> N
     for place in ("", "stages", "budgets/50pct"):
         (tmp_path / place / ".x.0123.part").mkdir(parents=True)
     (tmp_path / "snapshots" / "teach-0" / "alone-16").mkdir(parents=True)
+    (tmp_path / ".lock").touch()
     with open_run(tmp_path, SILENT) as run:
         assert run.aside == tmp_path / "aside"
     assert list(tmp_path.rglob("*.part")) == []

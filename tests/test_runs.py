@@ -209,6 +209,20 @@ def test_links_are_not_followed(twice: Path, tmp_path: Path) -> None:
     assert (tmp_path / "precious" / "thesis.txt").is_file()
 
 
+@pytest.mark.parametrize("name", ["stages", "snapshots", "budgets"])
+def test_what_lies_behind_a_link_is_not_a_runs_own(twice: Path, tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    if (twice / name).is_dir():
+        (twice / name).rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+    (elsewhere / "thesis.txt").write_text("precious")
+    (twice / name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match=f"its {name} are a link to elsewhere"):
+        clean(twice)
+    assert (elsewhere / "thesis.txt").read_text() == "precious"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may remove everything")
 def test_what_cannot_be_removed_is_told(twice: Path) -> None:
     (twice / "stages").chmod(0o500)

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that `edgeprune --help` answ
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import traceback
@@ -504,12 +505,12 @@ def profile(
     with show.progress(quiet=quiet) as progress:
         asked = {key: context.params[key] for key in keys}
         result = edgeprune.profile(path, **asked, progress=progress)
-    if samples is not None:
-        write_samples(samples, [Sampled(result)])
     if json:
         show.out(show.profile_json(result))
     elif not quiet:
         show.err(show.profile(result))
+    if samples is not None:
+        write_samples(samples, [Sampled(result)])
     return 0
 
 
@@ -639,21 +640,31 @@ def check(
     options = {key: context.params[key] for key in Demands.model_fields}
     with show.progress(quiet=quiet) as progress:
         found = edgeprune.check(path, config=config, attempt=attempt, progress=progress, **options)
-    if samples is not None:
-        write_samples(samples, found.targets)
-    if junit is not None:
-        outputs.write(junit, outputs.to_junit(found))
-    if summary is not None:
-        outputs.write(summary, outputs.to_summary(found), append=True)
-    if openmetrics is not None:
-        outputs.write(openmetrics, outputs.to_openmetrics(found))
     for line in outputs.to_annotations(found) if annotations else []:
         (show.err if json else show.out)(line)
     if json:
         show.out(show.as_json(found.to_dict()))
     elif not quiet:
         show.checked(found)
+    # The answer is out, and stands whatever becomes of the files.
+    writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (samples, lambda file: write_samples(file, found.targets)),
+        (junit, lambda file: outputs.write(file, outputs.to_junit(found))),
+        (summary, lambda file: outputs.write(file, outputs.to_summary(found), append=True)),
+        (openmetrics, lambda file: outputs.write(file, outputs.to_openmetrics(found))),
+    ]
+    for file, write in writers:
+        if file is not None:
+            _try(write, file)
     return found.exit_code
+
+
+def _try(write: Callable[[Path], None], file: Path) -> None:
+    """What a file costs is never the answer that was paid for."""
+    try:
+        write(file)
+    except EdgepruneError as error:
+        show.err(show.error(error), typer.colors.RED)
 
 
 @app.command()
@@ -1015,6 +1026,8 @@ def _json(reports: Sequence[Report]) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code. An error is one line on stderr."""
     words = sys.argv[1:] if words is None else list(words)
+    if sys.stderr is None:  # closed; else the next file that is opened would be taken for it
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     # Raised as an exception, so that measuring processes and temporary folders are cleaned up.
     signal.signal(signal.SIGTERM, _terminated)
     try:

@@ -48,16 +48,32 @@ def out(text: str) -> None:
 
 
 def err(text: str, colour: str | None = None) -> None:
-    """To stderr, in colour on a terminal."""
-    _write(typer.style(text, fg=colour) if colour and sys.stderr.isatty() else text, sys.stderr)
-
-
-def _write(text: str, stream: TextIO) -> None:
+    """To stderr, in colour on a terminal; where nobody can be told, nobody is."""
     try:
-        print(text.removesuffix("\n"), file=stream, flush=True)
+        _write(text, sys.stderr, colour if sys.stderr.isatty() else None)
+    except OSError:
+        _mute(sys.stderr)
+
+
+def _write(text: str, stream: TextIO, colour: str | None = None) -> None:
+    shown = _shown(text.removesuffix("\n"), stream.encoding or "utf-8")
+    try:
+        print(typer.style(shown, fg=colour) if colour else shown, file=stream, flush=True)
     except BrokenPipeError:
-        # Python flushes once more at its end, and would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _mute(stream)
+
+
+def _mute(stream: TextIO) -> None:
+    """Python flushes once more at its end, and would complain there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _shown(text: str, encoding: str) -> str:
+    """Without letters that a terminal would obey, or that a stream cannot hold."""
+    lines = "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+    return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:

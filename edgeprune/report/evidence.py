@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.latency import Latency
-from edgeprune.report.folder import BUDGETS, slug
+from edgeprune.report.folder import slug
 from edgeprune.report.report import Report
+from edgeprune.run import BUDGETS
 
 KEY_LENGTH = 12  # of a stage's key, in the name of its folder
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading it may raise

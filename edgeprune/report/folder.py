@@ -18,8 +18,7 @@ from edgeprune.publish import publish, publish_link
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.report import Report
 from edgeprune.room import no_room
-
-BUDGETS = "budgets"
+from edgeprune.run import BUDGETS
 
 
 def slug(budget: str) -> str:

@@ -15,7 +15,7 @@ library and nothing of ours, and does with Python 3.9. SPECIFICATION is one JSON
 
 A bundle is copied beside the others under a name of its own, its hashes are compared and its golden
 answers asked for there, and only then is the link exchanged, by one rename. Releases that neither
-link points to are removed.
+link points to are removed; whatever else lies there stays.
 
 The last line on stdout is MARK and {"fault": …} as in prove.py, or {"state", "release", "previous",
 "golden"}; `state` is "released", "current already" or "rolled back".
@@ -29,6 +29,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ RELEASES, CURRENT, PREVIOUS, LOCK = "releases", "current", "previous", ".lock"
 NEW = ".new"
 UNUSABLE_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 DIGITS = 12
+NAME = re.compile(f"[0-9a-f]{{{DIGITS}}}")  # of a release
 
 
 class Folder:
@@ -123,7 +125,7 @@ class Folder:
     def _tidy(self) -> None:
         kept = {self.link(CURRENT), self.link(PREVIOUS)}
         for release in self.releases.iterdir():
-            if release.name not in kept:
+            if NAME.fullmatch(release.name) and release.name not in kept:
                 _remove(release)
 
     def _told(self, state: str, golden: dict[str, Any] | None) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def opened(path: Path, prove: Any) -> Iterator[Folder]:
     remedy = "give a new folder, or one of earlier releases"
     if path.exists() and not path.is_dir():
         raise prove.ProofError("a file, not a folder", "input", remedy=remedy)
-    if path.is_dir() and any(path.iterdir()) and not (path / RELEASES).is_dir():
+    if path.is_dir() and not _is_ours(path):
         raise prove.ProofError("not empty, and not a folder of releases", "input", remedy=remedy)
     (path / RELEASES).mkdir(parents=True, exist_ok=True)
     with (path / LOCK).open("a") as lock:
@@ -146,6 +148,15 @@ def opened(path: Path, prove: Any) -> Iterator[Folder]:
         for name in (CURRENT, PREVIOUS):
             folder.link(name)
         yield folder
+
+
+def _is_ours(path: Path) -> bool:
+    """A folder that a ship has locked before, or was killed just before it did; or an empty one."""
+    names = {one.name for one in path.iterdir()}
+    releases = path / RELEASES
+    if RELEASES not in names or not releases.is_dir():
+        return not names
+    return LOCK in names or (names == {RELEASES} and not any(releases.iterdir()))
 
 
 def _copy(bundle: Path, new: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -31,7 +32,9 @@ WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
 RATE, WIDE_RATE = 1e-4, 5e-5
 RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
 # An effort is a time: where rows are longer, a step takes longer, and there are fewer of them.
+LEARNT_BY = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
 TOKENS_A_STEP, LEAST_SHARE = 400, 0.5
+PASSING = ("_name_or_path", "transformers_version")  # in a config, and nothing of the model
 NEW_HEAD_RATE = 10.0  # times that for a head that starts from random weights
 
 
@@ -143,12 +146,13 @@ def learnt_how() -> dict[str, Any]:
     """What a trained model depends on beside its recipe."""
     device = accelerator()
     kind = [device.device.type, device.mixed_precision]
-    return {"versions": versions("torch", "transformers", "accelerate", "numpy"), "device": kind}
+    return {"versions": versions(*LEARNT_BY), "device": kind}
 
 
 def prepare(inputs: Inputs) -> Materials:
     """Load the encoder and tokenize every split. Raises ModelError, RecipeError."""
     encoder, tokenizer = load_pretrained(inputs.model)
+    digest = digest_of_encoder(encoder, tokenizer)
     task = inputs.task
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
     if inputs.auxiliary is not None:
@@ -174,7 +178,7 @@ def prepare(inputs: Inputs) -> Materials:
             name: tokenize(tokenizer, rows.texts, rows.pairs, length)
             for name, rows in splits.items()
         },
-        encoder_digest=_weights_digest(encoder),
+        encoder_digest=digest,
         prior=prior,
     )
 
@@ -187,8 +191,14 @@ def positions(encoder: Encoder) -> int:
     return embedded - 2 if offset else embedded
 
 
-def _weights_digest(encoder: Encoder) -> str:
-    total = hashlib.sha256()
+def digest_of_encoder(encoder: Encoder, tokenizer: Any) -> str:
+    """sha256 of what a pretrained model is: config, tokenizer as it was loaded, and weights."""
+    config = encoder.config.to_dict()
+    for name in PASSING:
+        config.pop(name, None)
+    backend = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else ""
+    told = [config, sorted(tokenizer.get_vocab().items()), backend]
+    total = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     for name, tensor in encoder.state_dict().items():
         total.update(name.encode())
         total.update(tensor.contiguous().numpy().tobytes())

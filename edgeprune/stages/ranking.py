@@ -15,7 +15,7 @@ from edgeprune.encoder import Classifier, Encoder, load_pretrained
 from edgeprune.inputs import Inputs
 from edgeprune.learn.answers import accelerator, inputs_of
 from edgeprune.run import Run, write_json
-from edgeprune.stages.materials import learnt_how
+from edgeprune.stages.materials import digest_of_encoder, learnt_how
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import in_order, tokenize
 
@@ -43,9 +43,9 @@ def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
     """
     if not (inputs.candidates and inputs.recipe.ranks_auxiliary):
         return inputs, ()
+    encoder, tokenizer = load_pretrained(inputs.model)
 
     def build(folder: Path) -> None:
-        encoder, tokenizer = load_pretrained(inputs.model)
         seed, length = inputs.recipe.seed, inputs.recipe.sequence
         rows = _some(inputs.task.train, seed)
         target = features(encoder, tokenizer, rows, length)
@@ -58,7 +58,7 @@ def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
         write_json(folder / "ranking.json", [asdict(one) for one in found])
 
     made_from: dict[str, Any] = {
-        "model": inputs.model,
+        "encoder": digest_of_encoder(encoder, tokenizer),
         "task": inputs.task.digest,
         "candidates": [task.digest for task in inputs.candidates],
         "sequence": inputs.recipe.sequence,

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from edgeprune.effort import Effort
-from edgeprune.encoder import Classifier, Encoder
+from edgeprune.encoder import Classifier, Encoder, family_of
 from edgeprune.errors import Unreachable
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
@@ -83,6 +83,8 @@ class Timing:
 def time_targets(run: Run, materials: Materials) -> Timing:
     """Measure a latency table on each target, from stacks of equal sub-layers."""
     shape, effort = materials.encoder.shape, materials.effort
+    config = materials.encoder.config
+    activation = getattr(config, family_of(config).activation)
 
     def build(folder: Path) -> None:
         probes = folder / "probes"
@@ -127,7 +129,7 @@ def time_targets(run: Run, materials: Materials) -> Timing:
         probes.rmdir()
 
     made_from = {
-        "encoder": [materials.encoder.config.model_type, shape.to_dict()],
+        "encoder": [config.model_type, activation, shape.to_dict()],
         "measured": materials.measured_how,
         "precision": materials.probe_precision,
         "points": [effort.table_heads, effort.table_widths, effort.table_models],

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeprune.inputs import Inputs
-from edgeprune.model_folder import weights_of
+from edgeprune.model_folder import folder_digest
 from edgeprune.progress import Progress
 from edgeprune.publish import publish_link
 from edgeprune.report.folder import budget_folder, keep_reports, slug
@@ -27,7 +27,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     recipe = inputs.recipe
     with (
         open_run(recipe.out, progress, restart=restart) as opened,
-        recording(opened, recipe, facts_of(inputs), weights_of(inputs.model)) as run,
+        recording(opened, recipe, facts_of(inputs), folder_digest(inputs.model)) as run,
     ):
         facts = {"seed": recipe.seed, "task": inputs.task.digest}
         teacher = run.stage("teacher", facts, making("teacher", recipe.seed))

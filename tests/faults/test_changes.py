@@ -63,6 +63,7 @@ def test_a_killed_run_is_gone_on_with(run: Run, killed: Path) -> None:
     ("spoil", "says"),
     [
         (lambda room: _flip(room / "model" / "model.safetensors"), "model: other weights"),
+        (lambda room: (room / "model" / "tokenizer.json").open("a").write(" "), "or tokenizer"),
         (lambda room: _add_row(room / "letters" / "train.jsonl"), "task letters: train 60 → 61"),
         (lambda room: _other_row(room / "letters" / "test.jsonl"), "other rows, as many as before"),
     ],
