@@ -63,7 +63,7 @@ def test_a_killed_run_is_gone_on_with(run: Run, killed: Path) -> None:
     ("spoil", "says"),
     [
         (lambda room: _flip(room / "model" / "model.safetensors"), "model: other weights"),
-        (lambda room: (room / "model" / "tokenizer.json").open("a").write(" "), "or tokenizer"),
+        (lambda room: _add_space(room / "model" / "tokenizer.json"), "or tokenizer"),
         (lambda room: _add_row(room / "letters" / "train.jsonl"), "task letters: train 60 → 61"),
         (lambda room: _other_row(room / "letters" / "test.jsonl"), "other rows, as many as before"),
     ],
@@ -105,6 +105,10 @@ def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+
+
+def _add_space(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
 
 
 def _add_row(path: Path) -> None:
