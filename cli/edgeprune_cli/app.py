@@ -994,21 +994,23 @@ def targets_doctor(
 
 @targets_app.command("install")
 def targets_install(
-    runtimes: Annotated[list[str], typer.Argument(metavar="RUNTIME…", help="Runtimes by name.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME…", help="Runtimes, or devices with a client.")
+    ],
     debug: Debug = False,
 ) -> int:
-    """Give runtimes the packages that they need, in an environment of their own.
+    """Give runtimes and devices the packages that they need, in an environment of their own.
 
     It lies in your cache folder (XDG_CACHE_HOME), and is made whole or not at all.
 
     \b
     edgeprune targets install openvino mnn
     """
-    from edgeprune.measure.target import load_runtime
+    from edgeprune.measure.target import environment_of
 
     with show.progress(quiet=False) as progress:
-        for name in runtimes:
-            environment = load_runtime(name).environment
+        for name in names:
+            environment = environment_of(name)
             if environment is None:
                 show.out(f"{name}  needs nothing of its own")
                 continue

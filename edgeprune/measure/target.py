@@ -119,6 +119,9 @@ class Device(ABC):
     RefusedError when another machine answers in its place.
     """
 
+    environment: ClassVar[Environment | None] = None
+    """What `edgeprune targets install` makes for it, where its client needs packages of its own."""
+
     @abstractmethod
     def __init__(self, address: str) -> None:
         """Raises RecipeError when the device takes no such address."""
@@ -239,6 +242,13 @@ def runtimes() -> list[str]:
 def load_runtime(name: str) -> Runtime:
     """An installed runtime. Raises RecipeError for an unknown one, TargetError for a broken one."""
     return _load("runtime", name, Runtime)()  # type: ignore[type-abstract]
+
+
+def environment_of(name: str) -> Environment | None:
+    """Of a runtime, or of a device that no runtime shares its name with. Raises RecipeError."""
+    if name in devices() and name not in runtimes():
+        return _load("device", name, Device).environment  # type: ignore[type-abstract]
+    return load_runtime(name).environment
 
 
 def devices() -> list[str]:
