@@ -177,7 +177,7 @@ used = [hub.get_devices, hub.submit_compile_job, hub.submit_inference_job, Compi
         CompileJob.get_target_model, InferenceJob.download_profile,
         InferenceJob.download_output_data]
 told = {one.__name__: [*inspect.signature(one).parameters] for one in used}
-told["Device"] = [name for name in ("name", "os", "attributes") if hasattr(Device, name)]
+told["Device"] = [*inspect.signature(Device).parameters]
 told["JobStatus"] = [n for n in ("success", "message") if hasattr(JobStatus, n)]
 print(json.dumps(told))
 """
