@@ -14,6 +14,7 @@ from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
 from edgeprune.measure.samples import Question
 from edgeprune.model_folder import folder_digest, licence_of
+from edgeprune.preflight import check_room
 from edgeprune.progress import Progress
 from edgeprune.publish import publish_link
 from edgeprune.recipe import Recipe
@@ -73,6 +74,9 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     ):
         inputs, picked = pick_auxiliary(run, inputs)
         materials = prepare(inputs)
+        if not Path(inputs.model).is_dir():  # of the hub: only now it is known how big it is
+            tensors = materials.encoder.state_dict()
+            check_room(inputs, {name: tensor.nbytes for name, tensor in tensors.items()})
         timing = time_targets(run, materials)
         check_feasible(recipe.budgets, timing, materials.encoder.shape)
         teacher = teach_teacher(run, materials)

@@ -161,6 +161,18 @@ def test_what_is_torn_is_told(tmp_path: Path, spoil: Callable[[Path], object], s
         manifest(folder, of="x")
 
 
+def test_what_a_disk_does_not_give_back_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    published(tmp_path / "goal", "x")
+    monkeypatch.setattr(publishing_module, "file_digest", fails)
+    with pytest.raises(Torn, match="cannot be read: Input/output error"):
+        manifest(tmp_path / "goal")
+
+
 def test_a_file_is_replaced_and_leaves_no_part(tmp_path: Path) -> None:
     for text in ("old", "ünïcode"):
         publish(tmp_path / "deep" / "file", text)

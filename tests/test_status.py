@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from edgeprune.report.folder import write_reports
 from edgeprune.report.report import Report
 from edgeprune.run import Run, open_run
 from edgeprune.stages import stage_names
-from edgeprune.status import Facts, Status, follow, read_status, recording
+from edgeprune.status import FILE, Facts, Status, follow, read_status, recording, seconds_since
 from edgeprune_cli.app import main
 
 Captured = pytest.CaptureFixture[str]
@@ -425,3 +426,13 @@ def test_data_that_changed_are_refused_with_what_differs(
     with pytest.raises(DataError, match=says) as caught:
         status.refuse_changed({"task": facts}, "")
     assert "--restart" in caught.value.remedy
+
+
+def test_a_clock_that_was_set_back_makes_no_age_negative() -> None:
+    assert seconds_since(datetime.now(UTC) + timedelta(hours=3)) == 0
+
+
+def test_a_status_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(InputError, match="not a file"):
+        read_status(tmp_path)
