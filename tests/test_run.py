@@ -315,6 +315,14 @@ def test_the_stages_of_something_else_are_not_a_runs(tmp_path: Path, work: Work)
     assert (tmp_path / "stages" / "act 1").is_dir()
 
 
+def test_stages_behind_a_link_are_not_a_runs(tmp_path: Path, work: Work) -> None:
+    run_once(tmp_path / "run", work)
+    (tmp_path / "run" / "stages").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "stages").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="its stages are a link to elsewhere"):
+        run_once(tmp_path / "run", work)
+
+
 def test_a_run_that_was_killed_as_it_began_is_gone_on_with(tmp_path: Path, work: Work) -> None:
     (tmp_path / "run" / "stages").mkdir(parents=True)
     assert run_once(tmp_path / "run", work).folder.is_dir()
