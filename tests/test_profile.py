@@ -221,6 +221,27 @@ def test_a_runtime_that_cannot_be_imported_is_a_target_s_fault(save: Save, tmp_p
         profile({"dense": save()}, Target("odd", Odd(session), Local()), FEW)
 
 
+HUNGRY = """
+import resource
+
+def open_session(path, *, threads, seed):
+    got = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in NAMES}
+    raise RuntimeError(f"limits {got}")
+
+NAMES = ("CORE", "CPU", "FSIZE", "NOFILE")
+"""
+
+
+def test_what_a_model_may_take_of_the_machine_is_limited(save: Save, tmp_path: Path) -> None:
+    session = tmp_path / "session.py"
+    session.write_text(HUNGRY)
+    settings = replace(FEW, threads=2, limit_s=30.0)
+    with pytest.raises(OnnxError) as caught:
+        profile({"dense": save()}, Target("odd", Odd(session), Local()), settings)
+    told = "limits {'CORE': 0, 'CPU': 120, 'FSIZE': 1000000000, 'NOFILE': 1024}"
+    assert told in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "output",
     [

@@ -55,6 +55,8 @@ PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 MARK = "edgeprune-bench"
 MOST_SAMPLES = 200_000  # of a model: what a faster one would take to fill `least_s` says no more
 SYNTHETIC_SAMPLES = 1_000
+MOST_WRITTEN = 1_000_000_000  # bytes of a file: some runtimes keep what they compiled
+MOST_OPEN = 1_024
 # Few distinct tokens, so that the smallest vocabulary holds them; the same row is fed each time,
 # so its embeddings are cached whatever the tokens are. Below 2 stand padding and start tokens.
 TOKENS = (2, 16)
@@ -66,6 +68,7 @@ def main(spec_path: str) -> int:
     spec = json.loads(Path(spec_path).read_text(encoding="utf-8"))
     signal.alarm(max(1, int(spec["limit_s"])))
     end_with_parent()
+    limit_itself(spec)
     # Read by the libraries when they are loaded, so before any of them is.
     for pool in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR"):
         os.environ[f"{pool}_NUM_THREADS"] = str(spec["threads"])
@@ -87,6 +90,25 @@ def end_with_parent() -> None:
             import ctypes
 
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def limit_itself(spec: dict[str, Any]) -> None:
+    """What a model may take of the machine: no more processor time than its turn, no disk."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        most = {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_CPU": int(spec["limit_s"]) * int(spec["threads"]) + 60,
+            "RLIMIT_FSIZE": MOST_WRITTEN,
+            "RLIMIT_NOFILE": MOST_OPEN,
+        }
+        for name, wanted in most.items():
+            kind = getattr(resource, name)
+            _, hard = resource.getrlimit(kind)
+            ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(kind, (ceiling, hard))
 
 
 class Stage:
