@@ -101,6 +101,13 @@ def read_inputs(recipe: Recipe) -> Inputs:
             remedy="give --auxiliary, and let its weights act in the teacher",
         )
     candidates = tuple(_candidates(recipe, task)) if transfer.anywhere else ()
+    text = next((one for one in candidates if one.kind == "text"), None)
+    if text is not None and recipe.ranks_auxiliary:
+        raise RecipeError(
+            f"--auxiliary {text.name}",
+            why="is plain text, which cannot be ranked: it has no labels",
+            remedy="give it alone, or tasks only",
+        )
     effort = EFFORTS[recipe.effort]
     return Inputs(recipe, effort, transfer, targets, model, task, candidates, votes)
 

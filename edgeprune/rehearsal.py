@@ -130,9 +130,7 @@ def _expected(materials: Materials) -> Iterator[tuple[str, float]]:
 
 
 def _seconds_a_step(materials: Materials, auxiliary: Sample | None) -> float:
-    outputs = {"target": materials.task.outputs}
-    if auxiliary is not None and materials.auxiliary is not None:
-        outputs["auxiliary"] = materials.auxiliary.outputs
+    outputs = materials.outputs if auxiliary else {"target": materials.task.outputs}
     schedule, frozen = materials.schedule(6), materials.recipe.frozen_layers
     started = time.monotonic()
     teach(

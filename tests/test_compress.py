@@ -420,6 +420,19 @@ def test_of_several_auxiliary_tasks_the_most_promising_is_taken(
     came_as_foreseen(made)
 
 
+def test_plain_text_is_an_auxiliary_task(later: Later, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    path = tmp_path / "letters at large.txt"
+    path.write_text("\n\n".join(words(rng, "pqr") for _ in range(80)))
+    made = later({"auxiliary": [str(path)]})
+    assert made.report.auxiliary is not None
+    assert made.report.auxiliary.kind == "text"
+    assert made.report.auxiliary.rows.train == 80
+    assert made.report.transfer.gain is not None
+    assert list(edgeprune.load(made.folder / "budgets" / "50pct" / "model").heads) == ["target"]
+    came_as_foreseen(made)
+
+
 def stage_of(made: Made, name: str) -> Path:
     return made.folder / "stages" / f"{name}-{made.report.stages[name][:12]}"
 

@@ -691,6 +691,29 @@ def test_only_the_splits_asked_for_are_read(tmp_path: Path) -> None:
     assert list(open_source(str(tmp_path), ["train"]).tables) == ["train"]
 
 
+def test_plain_text_is_rows_without_labels(tmp_path: Path) -> None:
+    target = load_task(three_splits(tmp_path / "reviews"))
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"\xef\xbb\xbfOne line.\r\n\n  Another  one. \n" + b"More.\n" * 20)
+    text = load_auxiliary(str(path), size=100, seed=0, target=target)
+    assert (text.name, text.kind, text.labels) == ("notes", "text", ())
+    assert text.train.texts[:2] == ("One line.", "Another  one.")
+    assert len(text.train) == 22
+    some = load_auxiliary(str(path), size=10, seed=0, target=target)
+    assert len(some.train) == 10
+    assert some.notes == ("train: a sample of 10 of 22 lines, seed 0",)
+    assert some.digest != text.digest
+    seen = "\n".join(target.test.texts)
+    path.write_text(seen)
+    with pytest.raises(DataError, match="training rows"):
+        load_auxiliary(str(path), size=100, seed=0, target=target)
+    path.write_bytes(b"fine\n\xff\n")
+    with pytest.raises(DataError, match="line 2 — not UTF-8"):
+        load_auxiliary(str(path), size=100, seed=0, target=target)
+    with pytest.raises(DataError, match="one that is read"):
+        load_task(str(path))
+
+
 @pytest.mark.parametrize(("score", "told"), [(0.62, True), (0.69, True), (0.71, False)])
 def test_a_score_that_a_constant_answer_reaches_is_told(
     tmp_path: Path, score: float, told: bool

@@ -34,6 +34,7 @@ from edgeprune.learn.answers import (
 from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
 from edgeprune.learn.fit import Draws, Schedule, Taught, Training
 from edgeprune.learn.gates import learn_gates
+from edgeprune.learn.masking import TOLD, Blanks, filling_loss
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.snapshots import STATE, TENSORS, Snapshot, Snapshots
 from edgeprune.learn.train import recover, teach
@@ -55,6 +56,7 @@ CONFIG = BertConfig(
     max_position_embeddings=16,
 )
 DENSE = Shape.uniform(2, 2, 24, hidden=16, head_dim=8, vocab=40)
+BLANKS = Blanks(mask=4, special=(0, 2, 3, 4))
 SHORT = Schedule(steps=60, batch=16, learning_rate=1e-2, head_learning_rate=1e-2, seed=0)
 
 
@@ -79,6 +81,13 @@ def classes(rows: int, head: str = "target", seed: int = 0, kinds: int = 2) -> S
         for label in labels
     ]
     return Sample(head, tokens_of(words), torch.from_numpy(labels), regression=False)
+
+
+def text(rows: int, seed: int = 0) -> Sample:
+    """Rows of one word said again and again, so that a hidden one can be told from the others."""
+    random = np.random.default_rng(seed)
+    words = [[int(word)] * 8 for word in random.integers(5, 40, rows)]
+    return Sample("auxiliary", tokens_of(words), torch.zeros(rows), False, blanks=BLANKS)
 
 
 def scores(rows: int, seed: int = 0) -> Sample:
@@ -137,6 +146,54 @@ def test_a_score_that_can_be_learned_is_learned() -> None:
     held_out = scores(60, seed=1)
     model = taught(scores(1_200), schedule=replace(SHORT, steps=150), outputs=1).model
     assert loss_of(model, held_out) < 0.5 * float(held_out.targets.var())
+
+
+def test_text_that_can_be_filled_in_is_learned() -> None:
+    def loss(model: Classifier) -> float:
+        drawn = Draws(text(60, seed=1), SHORT, model.encoder)
+        with torch.no_grad():
+            losses = [filling_loss(model, *next(drawn)[1:], "auxiliary") for _ in range(4)]
+        return float(torch.stack(losses).mean())
+
+    judge, widths = judge_by_loss(classes(60)), {"target": 2, "auxiliary": 16}
+    schedule = replace(SHORT, steps=200)
+    arguments = (encoder(), classes(60), text(600), widths)
+    before = teach(*arguments, "none", replace(SHORT, steps=1), judge, SILENT).model
+    after = teach(*arguments, "sequential", schedule, judge, SILENT).model
+    assert loss(after) < 0.9 * loss(before)  # which guesses: log 40
+
+
+def test_tokens_are_hidden_and_special_ones_never() -> None:
+    ids = np.tile(np.array([2, *range(5, 35), 3, 0, 0]), (100, 1))
+    hidden, wanted = BLANKS.hide(ids, np.random.default_rng(0))
+    gone = hidden == BLANKS.mask
+    assert 0.13 < gone[:, 1:31].mean() < 0.17
+    assert not gone[:, [0, 31, 32, 33]].any()
+    assert (wanted[gone] == ids[gone]).all()
+    assert (wanted[~gone] == TOLD).all()
+    assert (hidden[~gone] == ids[~gone]).all()
+
+
+def test_rows_in_which_nothing_is_hidden_cost_nothing() -> None:
+    model = Classifier(encoder(), {"auxiliary": 16})
+    inputs = {"input_ids": torch.tensor([[2, 3]]), "attention_mask": torch.ones(1, 2).long()}
+    loss = filling_loss(model, inputs, torch.full((1, 2), TOLD), "auxiliary")
+    loss.backward()
+    assert float(loss.detach()) == 0
+
+
+def test_recovery_reads_text_as_it_is_and_asks_the_target_head(prune: Pruned) -> None:
+    """What the teacher would fill in is not what the student is to imitate."""
+    widths, judge = {"target": 2, "auxiliary": 16}, judge_by_loss(classes(20))
+    teacher = teach(encoder(), classes(60), text(60), widths, "joint", SHORT, judge, SILENT).model
+    student = Classifier(prune(THIN).encoder, {"target": 2})
+    short = replace(SHORT, steps=10)
+    told = [
+        recover(student, teacher, classes(60), one, "joint", short, judge, SILENT).history.steps
+        for one in (text(60), replace(text(60), blanks=None, head="unlabelled"))
+    ]
+    ours = [[step.get("auxiliary", step.get("unlabelled")) for step in steps] for steps in told]
+    assert ours[0] == ours[1]
 
 
 def test_scores_start_at_their_mean() -> None:
@@ -554,12 +611,15 @@ AUXILIARY = classes(60, "auxiliary", kinds=3)
 Train = Callable[[Progress, Snapshots | None], Taught]
 
 
-def teaching(train: Sample, how: str = "joint", frozen_layers: int = 0) -> Train:
+def teaching(
+    train: Sample, how: str = "joint", frozen_layers: int = 0, auxiliary: Sample = AUXILIARY
+) -> Train:
     def run(progress: Progress, snapshots: Snapshots | None) -> Taught:
         schedule = replace(SHORT, steps=STEPS)
-        widths, judge = {"target": 2, "auxiliary": 3}, judge_by_loss(train)
+        widths = {"target": 2, "auxiliary": 16 if auxiliary.blanks else 3}
+        judge = judge_by_loss(train)
         return teach(
-            *(encoder(), train, AUXILIARY, widths, how, schedule, judge, progress, snapshots),
+            *(encoder(), train, auxiliary, widths, how, schedule, judge, progress, snapshots),
             frozen_layers=frozen_layers,
         )
 
@@ -587,6 +647,8 @@ def training(request: pytest.FixtureRequest, teacher: Classifier, prune: Pruned)
         return gating(teacher)
     if request.param == "easy first":
         return teaching(replace(classes(60), difficulty=np.arange(60, dtype=np.float64)))
+    if request.param == "text":
+        return teaching(classes(60), auxiliary=text(60))
     if request.param == "frozen layers":
         return teaching(classes(60), "meta", frozen_layers=1)
     if request.param != "recovery":
@@ -642,7 +704,7 @@ def same(ours: Taught, theirs: Taught) -> bool:
     "training",
     [
         *("few rows", "many rows", "recovery", "gates"),
-        *("meta", "decompose", "frozen layers", "easy first"),
+        *("meta", "decompose", "frozen layers", "easy first", "text"),
     ],
     indirect=True,
 )

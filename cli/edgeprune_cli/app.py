@@ -143,8 +143,9 @@ def compress(
     auxiliary: Annotated[
         list[str] | None,
         _option(
-            "A related, bigger data set to learn from; its columns are detected. Of several, or "
-            "of those in a folder (`auto:DIR`), the one that promises most is taken.",
+            "A related, bigger data set to learn from, or plain text (.txt); its columns are "
+            "detected. Of several, or of those in a folder (`auto:DIR`), the one that promises "
+            "most is taken.",
             WHAT,
         ),
     ] = None,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeprune.encoder import Classifier, Encoder
+from edgeprune.learn.masking import Blanks
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, in_order
 
@@ -30,7 +31,8 @@ Judge = Callable[[Classifier], tuple[float, float]]  # validation score and loss
 class Sample:
     """Rows of one task, ready to be drawn: tokens, targets [rows], and the head they belong to.
 
-    Where their difficulty [rows] is known, the easy ones are drawn first.
+    Where their difficulty [rows] is known, the easy ones are drawn first. Text has no targets but
+    `blanks`, as it is drawn to be taught by.
     """
 
     head: str
@@ -38,6 +40,7 @@ class Sample:
     targets: Tensor
     regression: bool
     difficulty: NDArray[np.float64] | None = None
+    blanks: Blanks | None = None
 
     @classmethod
     def of(cls, head: str, task: Task, rows: Rows, tokens: Tokens) -> Sample:

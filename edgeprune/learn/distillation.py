@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -38,6 +39,10 @@ class Distillation:
         schedule: Schedule,
     ) -> None:
         self._model, self._teacher = model, teacher.to(accelerator().device).eval()
+        # How the teacher answers to text is more than what it would fill in.
+        fills = auxiliary is not None and auxiliary.blanks is not None
+        auxiliary = replace(auxiliary, blanks=None) if auxiliary is not None else None
+        self._asked = auxiliary is not None and not fills and auxiliary.head in teacher.heads
         self._target, self._auxiliary, self._how = target, auxiliary, how
         self._alive = [bool(layer.heads or layer.ffn) for layer in model.encoder.shape.layers]
         self._lessons = _Lessons(self._teacher, target)
@@ -63,7 +68,7 @@ class Distillation:
             wanted, wanted_states = self._teacher(inputs)
         likeness, aligned, _, states = self._imitate(inputs, wanted, wanted_states)
         loss = UNLABELLED * (likeness + aligned)
-        if auxiliary.head in self._teacher.heads:
+        if self._asked:
             mask = inputs["attention_mask"]
             own = self._model.read(states[-1], mask, auxiliary.head)
             theirs = self._teacher.read(wanted_states[-1], mask, auxiliary.head)

@@ -81,7 +81,7 @@ class Draws:
     """A sample's batches without end, and how many were drawn: enough to come to the same place."""
 
     def __init__(self, sample: Sample, schedule: Schedule, encoder: Encoder) -> None:
-        self._sample, self._encoder = sample, encoder
+        self._sample, self._encoder, self._seed = sample, encoder, schedule.seed
         size, seed, grown = schedule.batch_of(sample), schedule.seed, round(GROWTH * schedule.steps)
         self._rows = (
             endless(sample.tokens, size, seed)
@@ -94,7 +94,14 @@ class Draws:
     def __next__(self) -> tuple[NDArray[np.int64], dict[str, Tensor], Tensor]:
         rows = next(self._rows)
         self.drawn += 1
-        return rows, self._inputs(rows), self._sample.targets[rows]
+        inputs = self._inputs(rows)
+        if self._sample.blanks is None:
+            return rows, inputs, self._sample.targets[rows]
+        random = np.random.default_rng([self._seed, self.drawn])
+        ids = inputs["input_ids"]
+        hidden, targets = self._sample.blanks.hide(ids.cpu().numpy(), random)
+        inputs["input_ids"] = torch.from_numpy(hidden).to(ids.device)
+        return rows, inputs, torch.from_numpy(targets)
 
     def go_to(self, drawn: int) -> None:
         """Past so many batches in all, of which `passed` hears."""

@@ -14,6 +14,7 @@ from edgeprune.encoder import Classifier
 from edgeprune.learn.answers import Sample, gold_loss
 from edgeprune.learn.coupling import TARGET_ONLY_FROM, auxiliary_weight
 from edgeprune.learn.fit import Draws, Parts, Schedule
+from edgeprune.learn.masking import filling_loss
 
 HELD = 0.1  # of the target's rows, by which `meta` judges both tasks
 EVERY = 10  # steps between two judgements
@@ -63,6 +64,8 @@ class Teaching:
         return inputs, targets
 
     def loss(self, sample: Sample, inputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        if sample.blanks is not None:
+            return filling_loss(self.model, inputs, targets, sample.head)
         logits, _ = self.model(inputs, sample.head)
         return gold_loss(logits, targets, sample.regression)
 

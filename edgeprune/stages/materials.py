@@ -19,6 +19,7 @@ from edgeprune.hashing import file_digest
 from edgeprune.inputs import Inputs, Transfer
 from edgeprune.learn.answers import Judge, Sample, accelerator, judge_on
 from edgeprune.learn.fit import Schedule
+from edgeprune.learn.masking import Blanks, embedding_width
 from edgeprune.measure.profile import Settings
 from edgeprune.measure.target import Target
 from edgeprune.prune.votes import prior_sensitivity
@@ -95,7 +96,23 @@ class Materials:
         if self.auxiliary is None:
             return None
         tokens = self.tokens["auxiliary"]
-        return Sample.of("auxiliary", self.auxiliary, self.auxiliary.train, tokens)
+        sample = Sample.of("auxiliary", self.auxiliary, self.auxiliary.train, tokens)
+        return replace(sample, blanks=self._blanks)
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The width of each task's head."""
+        found = {"target": self.task.outputs}
+        if self.auxiliary is not None:
+            fills = self._blanks is not None
+            width = embedding_width(self.encoder) if fills else self.auxiliary.outputs
+            found["auxiliary"] = width
+        return found
+
+    @property
+    def _blanks(self) -> Blanks | None:
+        is_text = self.auxiliary is not None and self.auxiliary.kind == "text"
+        return Blanks.of(self.tokenizer) if is_text else None
 
     def schedule(self, steps: int, *, recovery: bool = False) -> Schedule:
         rate = RATE if self.encoder.shape.hidden < WIDE else WIDE_RATE
@@ -163,6 +180,12 @@ def prepare(inputs: Inputs) -> Materials:
             f"--sequence {length}", why=f"the encoder has positions for {most} tokens"
         )
     prior = prior_sensitivity(inputs.votes, encoder.shape)
+    if inputs.auxiliary and inputs.auxiliary.kind == "text" and Blanks.of(tokenizer) is None:
+        raise RecipeError(
+            f"--auxiliary {inputs.auxiliary.name}",
+            why="is plain text, and the encoder's tokenizer has no mask to hide its tokens by",
+            remedy="give labelled rows",
+        )
     layers, frozen = len(encoder.shape.layers), inputs.recipe.frozen_layers
     if frozen != "auto" and frozen >= layers:
         raise RecipeError(

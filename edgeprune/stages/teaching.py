@@ -45,11 +45,9 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         notes: list[str] = []
 
         def taught(name: str, how: str, schedule: Schedule, frozen: int, target: Sample) -> Taught:
-            outputs = {"target": task.outputs}
-            other = None
-            if how != "none" and auxiliary is not None:
-                outputs["auxiliary"] = auxiliary.outputs
-                other = materials.auxiliary_train
+            outputs, other = {"target": task.outputs}, None
+            if how != "none":
+                outputs, other = materials.outputs, materials.auxiliary_train
 
             def train(schedule: Schedule) -> Taught:
                 return teach(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +18,8 @@ from edgeprune.task.columns import Columns, choose
 from edgeprune.task.labels import Coding
 from edgeprune.task.sample import halve, hold_out, sample
 from edgeprune.task.source import Source, open_source
-from edgeprune.task.table import Table, has_surrogate, shown
-from edgeprune.task.task import METRICS, Rows, Task, digest_of
+from edgeprune.task.table import PLAIN, TEXT, Table, has_surrogate, read, shown
+from edgeprune.task.task import METRICS, UNJUDGED, Rows, Task, digest_of
 
 MAX_TEXT = 1_000_000  # characters; the longest encoders read a tenth of that
 HELD_FOR_BOTH = 0.30  # of the training rows, where there is neither validation nor test
@@ -67,8 +68,11 @@ def load_auxiliary(
 ) -> Task:
     """At most `size` training rows of a related task; its validation and test hold no rows.
 
-    Read like a task; its rows are held against the evaluation rows of the `target`.
+    Read like a task, or from plain text (.txt), a row each line; its rows are held against the
+    evaluation rows of the `target`.
     """
+    if (path := Path(source).expanduser()).suffix.casefold() in PLAIN:
+        return _plain_text(path, size, seed, target, allow_leakage)
     opened = open_source(source, ["train"])
     coding = _coding(opened, columns := choose(opened.tables["train"]), "auto")
     whole = train = _rows(opened, "train", columns, coding)
@@ -82,6 +86,21 @@ def load_auxiliary(
     )
     splits = (train, train.take([]), train.take([]))
     return _task(opened.name, coding, splits, _metric("auto", coding), notes)
+
+
+def _plain_text(path: Path, size: int, seed: int, target: Task, allow_leakage: bool) -> Task:
+    table = read(path, PLAIN)
+    texts = tuple(_texts(table, TEXT, range(len(table))))
+    whole = train = Rows(texts, None, np.zeros(len(texts), np.float32))
+    notes = []
+    if size < len(whole):
+        drawn = np.random.default_rng([seed, 1]).permutation(len(whole))[:size]
+        train = whole.take(np.sort(drawn))
+        notes.append(f"train: a sample of {size} of {len(whole)} lines, seed {seed}")
+    notes += leakage_notes(train, target.validation, target.test, path.stem, allowed=allow_leakage)
+    splits = (train, train.take([]), train.take([]))
+    digest = digest_of(splits, (), UNJUDGED)
+    return Task(path.stem, "text", *splits, (), UNJUDGED, tuple(notes), digest)
 
 
 def _task(

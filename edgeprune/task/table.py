@@ -23,6 +23,9 @@ MAX_FILE_BYTES = 1_000_000_000
 _BARE_QUOTE = re.compile(r'[^\t\r\n"]"[^\t\r\n"]')
 
 
+Reader = Callable[[Path], "Table"]
+
+
 @dataclass(frozen=True)
 class Table:
     """One split as it was read, nothing interpreted yet."""
@@ -41,14 +44,15 @@ class Table:
         return f"{self.where}, {self.unit} {self.places[row]}"
 
 
-def read(path: Path) -> Table:
+def read(path: Path, readers: Mapping[str, Reader] | None = None) -> Table:
     """The rows of a .jsonl, .json, .csv, .tsv or .parquet file; DataError names line and remedy."""
-    reader = READERS.get(path.suffix.casefold())
+    readers = READERS if readers is None else readers
+    reader = readers.get(path.suffix.casefold())
     if reader is None:
         raise DataError(
             f"data file {path}",
             why=f"its suffix {path.suffix!r} is not one that is read",
-            remedy=f"give one of {', '.join(READERS)}",
+            remedy=f"give one of {', '.join(readers)}",
         )
     try:
         size = path.stat().st_size
@@ -232,7 +236,16 @@ def _decoded(path: Path) -> str:
     return text
 
 
-READERS: dict[str, Callable[[Path], Table]] = {
+def _lines(path: Path) -> Table:
+    """Plain text, a row for each line that is not empty."""
+    lines = [(n, line.strip()) for n, line in enumerate(_decoded(path).split("\n"), 1)]
+    filled = [(number, line) for number, line in lines if line]
+    return Table(str(path), {TEXT: [line for _, line in filled]}, [number for number, _ in filled])
+
+
+TEXT = "text"  # the column of plain text
+PLAIN: Mapping[str, Reader] = {".txt": _lines}
+READERS: dict[str, Reader] = {
     ".jsonl": _json,
     ".json": _json,
     ".csv": _csv,

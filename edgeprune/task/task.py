@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "text"]  # the last without labels: an auxiliary
 
 # The first of each is what `auto` stands for.
+UNJUDGED = "none"
 METRICS: dict[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "f1_macro", "matthews"),
     "regression": ("spearman", "pearson"),
