@@ -29,7 +29,7 @@ from edgeprune.report.discretion import discreet
 from edgeprune.report.figures import Figure
 from edgeprune.report.markdown import table
 from edgeprune.report.report import Report
-from edgeprune.run import STAGES, digest
+from edgeprune.run import digest, stage_folder
 
 # The stored format; 1 (0.1.0): the first.
 FORMAT = "edgeprune-ablation/1"
@@ -162,7 +162,7 @@ def _clear(run: Path, report: Report) -> None:
     """Remove what no other cell rests on: a grid would fill a disk."""
     for name, key in report.stages.items():
         if name not in SHARED:
-            shutil.rmtree(run / STAGES / f"{name}-{key[:12]}", ignore_errors=True)
+            shutil.rmtree(stage_folder(run, name, key), ignore_errors=True)
 
 
 class _Stored:

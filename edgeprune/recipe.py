@@ -52,9 +52,9 @@ class Recipe(BaseModel):
         BeforeValidator(_none_one_or_many, json_schema_input_type=str | list[str] | None),
     ] = Field(
         default=[],
-        description="A related, bigger data set to learn from, or plain text (.txt); its columns are "
-        "detected. Of several, or of those in a folder (`auto:DIR`), the one that promises most "
-        "is taken.",
+        description="A related, bigger data set to learn from, or plain text (.txt); its columns "
+        "are detected. Of several, or of those in a folder (`auto:DIR`), the one that promises "
+        "most is taken.",
     )
     budget: Annotated[
         list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])

@@ -32,6 +32,7 @@ from edgeprune.room import no_room
 FORMAT = 1  # 1: {"format", "stage", "key", "made_from", "seconds", "files": {name: {size, sha256}}}
 STAGES, SNAPSHOTS, ASIDE, LOCK = "stages", "snapshots", "aside", ".lock"
 BUDGETS = "budgets"
+KEY_LENGTH = 12  # of a stage's key, in the name of its folder
 MARKS = {LOCK, "status.json", "report.json"}  # one of them lies beside `stages` in a run folder
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 GLANCES, GLANCE_S = 5, 0.05  # a look at the lock, as `held` takes it, is soon over
@@ -46,6 +47,11 @@ def digest(value: Any) -> str:
 def _key(said: Mapping[str, Any]) -> str:
     """The key of a stage whose manifest says this."""
     return digest({name: said.get(name) for name in ("stage", "format", "made_from")})
+
+
+def stage_folder(run: Path, name: str, key: str) -> Path:
+    """Where a stage of a run folder lies."""
+    return run / STAGES / f"{name}-{key[:KEY_LENGTH]}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Run:
         """
         made_from = {"code": code_digest(), **made_from}
         key = _key({"stage": name, "format": FORMAT, "made_from": made_from})
-        folder = self.folder / STAGES / f"{name}-{key[:12]}"
+        folder = stage_folder(self.folder, name, key)
         said = self._found(folder, key)
         cached = said is not None
         self.progress.stage(name, cached=cached)

@@ -12,9 +12,8 @@ from typing import Any
 from edgeprune.latency import Latency
 from edgeprune.report.folder import slug
 from edgeprune.report.report import Report
-from edgeprune.run import BUDGETS
+from edgeprune.run import BUDGETS, KEY_LENGTH, STAGES
 
-KEY_LENGTH = 12  # of a stage's key, in the name of its folder
 BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what reading it may raise
 Errors = Mapping[str, Mapping[int, Mapping[int, float]]]  # "attention" or "ffn" -> layer -> width
 
@@ -61,7 +60,7 @@ class Evidence:
         folder = (path.parent if path.is_file() else path).absolute()
         if folder.parent.name == BUDGETS:
             folder = folder.parent.parent
-        return cls(report, folder if (folder / "stages").is_dir() else None)
+        return cls(report, folder if (folder / STAGES).is_dir() else None)
 
     @property
     def kept(self) -> str:
@@ -123,7 +122,7 @@ class Evidence:
         """The stage's folder: by the key in the report, or the only one of its name."""
         if self.run is None:
             raise LeftOut("only the report is here, without its run folder")
-        folders = sorted((self.run / "stages").glob(f"{stage}-{'[0-9a-f]' * KEY_LENGTH}"))
+        folders = sorted((self.run / STAGES).glob(f"{stage}-{'[0-9a-f]' * KEY_LENGTH}"))
         key = self.report.stages.get(stage)
         if key is not None:
             folders = [one for one in folders if one.name == f"{stage}-{key[:KEY_LENGTH]}"]
