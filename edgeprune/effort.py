@@ -48,7 +48,7 @@ EFFORTS: Mapping[str, Effort] = {
         judged_rows=128,
         table_heads=5,
         table_widths=7,
-        table_models=2,
+        table_models=4,
         table_launches=3,
     ),
     "thorough": Effort(
@@ -62,7 +62,7 @@ EFFORTS: Mapping[str, Effort] = {
         judged_rows=256,
         table_heads=6,
         table_widths=12,
-        table_models=4,
+        table_models=6,
         table_launches=3,
     ),
 }

@@ -202,7 +202,7 @@ def measure_table(
     attention: Mapping[int, Path],
     ffn: Mapping[int, Path],
     empty: Path,
-    whole: Sequence[tuple[Shape, Path]],
+    whole: Sequence[tuple[Shape, float]],
     *,
     stack: int,
     target: Target,
@@ -213,21 +213,22 @@ def measure_table(
     """What one sub-layer costs on a target by its width, from ONNX files of stacks of them.
 
     `attention[h]` has `stack` layers of h heads and no FFN, `ffn[w]` the same with an FFN only,
-    `empty` neither. `whole` are full models to fit on: the dense one at least, and best an empty
-    architecture of its depth too. Of `settings` only threads, batch, sequence, seed and limit are
-    used. A model on which no two launches agree within 10 % is timed once more, for longer; what
-    differs even then is in the table's notes.
+    `empty` neither. `whole` are full models to fit on, with the undisturbed ms of their profiles:
+    the dense one at least, and best an empty architecture of its depth too. The stacks are timed
+    in one process, where sub-layers can be compared; a model in a process of its own, as it is
+    deployed, takes some percent more, which the fit makes good. Of `settings` only threads, batch,
+    sequence, seed and limit are used. A model on which no two launches agree within 10 % is timed
+    once more, for longer; what differs even then is in the table's notes.
     """
     stacks = {f"attention {heads}": path for heads, path in attention.items() if heads}
     stacks |= {f"ffn {width}": path for width, path in ffn.items() if width}
-    models = {f"whole {i}": path for i, (_, path) in enumerate(whole)} | stacks | {"empty": empty}
-    taken = _time_together(models, target, settings, rounds, progress)
+    taken = _time_together(stacks | {"empty": empty}, target, settings, rounds, progress)
     ms = {name: undisturbed_ms(launches) for name, launches in taken.items()}
     table = assemble(
         {heads: ms[f"attention {heads}"] for heads in attention if heads},
         {width: ms[f"ffn {width}"] for width in ffn if width},
         ms["empty"],
-        [(shape, ms[f"whole {i}"]) for i, (shape, _) in enumerate(whole)],
+        whole,
         stack=stack,
     )
     apart = spreads(taken)

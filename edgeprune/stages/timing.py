@@ -106,22 +106,29 @@ def time_targets(run: Run, materials: Materials) -> Timing:
         ffn = exported(write.ffn_stacks(widths))
         empty = probe([LayerShape(0, 0)] * STACK)
         wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape, effort)]
-        # The dense model is deployed in fp32, whatever the plans are made for.
-        whole = wholes[0][1]
-        fp32 = whole if materials.probe_precision == "fp32" else write(shape.layers, "fp32")
+        files = {f"whole {i}": path for i, (_, path) in enumerate(wholes)}
+        deployed = "whole 0"
+        if materials.probe_precision != "fp32":
+            # The dense model is deployed in fp32, whatever the plans are made for.
+            deployed = "dense"
+            files[deployed] = write(shape.layers, "fp32")
         for target in materials.targets:
+            taken = profile(files, target, materials.settings(GLANCE), run.progress)
+            dense = taken[deployed]
             table = measure_table(
                 attention,
                 ffn,
                 empty,
-                wholes,
+                [
+                    (whole, taken[f"whole {i}"].undisturbed_ms)
+                    for i, (whole, _) in enumerate(wholes)
+                ],
                 stack=STACK,
                 target=target,
                 settings=materials.settings(GLANCE),
                 rounds=Rounds(processes=effort.table_launches),
                 progress=run.progress,
             )
-            dense = profile({"dense": fp32}, target, materials.settings(GLANCE))["dense"]
             write_json(folder / f"{slug(target.name)}.table.json", table.to_dict())
             write_json(folder / f"{slug(target.name)}.dense.json", dense.to_dict())
         for path in probes.iterdir():
