@@ -83,8 +83,8 @@ def clean(folder: Path, *, keep_bundles: bool = False, dry_run: bool = False) ->
 
 
 def _finished(folder: Path) -> Status:
-    check_run_folder(folder)
     status = read_status(folder)
+    check_run_folder(folder)
     if status.state != "finished":
         known = "is running" if status.state == "running" else "did not end"
         raise InputError(
