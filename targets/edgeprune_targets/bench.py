@@ -66,7 +66,6 @@ Clock = Callable[[], int]
 
 def main(spec_path: str) -> int:
     spec = json.loads(Path(spec_path).read_text(encoding="utf-8"))
-    signal.alarm(max(1, int(spec["limit_s"])))
     end_with_parent()
     limit_itself(spec)
     # Read by the libraries when they are loaded, so before any of them is.
@@ -93,13 +92,17 @@ def end_with_parent() -> None:
 
 
 def limit_itself(spec: dict[str, Any]) -> None:
-    """What a model may take of the machine: no more processor time than its turn, no disk."""
+    """What a model may take of the machine: its turn's time, few descriptors, little of the disk.
+
+    There is no limit on processor time: with one, Linux counts it by ticks of some milliseconds,
+    and it could not be told of an inference any more.
+    """
+    signal.alarm(max(1, int(spec["limit_s"])))
     with contextlib.suppress(ImportError):
         import resource
 
         most = {
             "RLIMIT_CORE": 0,
-            "RLIMIT_CPU": int(spec["limit_s"]) * int(spec["threads"]) + 60,
             "RLIMIT_FSIZE": MOST_WRITTEN,
             "RLIMIT_NOFILE": MOST_OPEN,
         }
