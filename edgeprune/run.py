@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ FORMAT = 1  # 1: {"format", "stage", "key", "made_from", "seconds", "files": {na
 STAGES, SNAPSHOTS, ASIDE, LOCK = "stages", "snapshots", "aside", ".lock"
 BUDGETS = "budgets"
 KEY_LENGTH = 12  # of a stage's key, in the name of its folder
+STAGE = re.compile(f".+-[0-9a-f]{{{KEY_LENGTH}}}")
 MARKS = {LOCK, "status.json", "report.json"}  # one of them lies beside `stages` in a run folder
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 GLANCES, GLANCE_S = 5, 0.05  # a look at the lock, as `held` takes it, is soon over
@@ -234,9 +236,7 @@ def check_run_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"run folder {folder}", why="is a file", remedy="give a folder")
     names = {path.name for path in folder.iterdir()}
-    # A process that was killed at its very beginning left `stages` alone, and nothing in it.
-    is_run = STAGES in names and (names & MARKS or _only_begun(folder, names))
-    if names and not is_run:
+    if names and not (STAGES in names and (names & MARKS or _holds_only_stages(folder, names))):
         raise InputError(
             f"run folder {folder}", why="not empty, and not a run folder", remedy="give a new one"
         )
@@ -249,8 +249,10 @@ def check_run_folder(folder: Path) -> None:
             )
 
 
-def _only_begun(folder: Path, names: set[str]) -> bool:
-    return names == {STAGES} and not any((folder / STAGES).iterdir())
+def _holds_only_stages(folder: Path, names: set[str]) -> bool:
+    """As where stages of another run were lent; of one killed as it began there are none."""
+    inside = [path.name for path in (folder / STAGES).iterdir()]
+    return all(STAGE.fullmatch(name) for name in inside) if inside else names == {STAGES}
 
 
 def write_json(path: Path, value: Any) -> None:

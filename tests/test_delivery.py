@@ -300,6 +300,7 @@ def test_what_is_no_link_to_a_release_is_left_alone(
 ) -> None:
     place = tmp_path / "models"
     (place / "releases").mkdir(parents=True)
+    (place / ".lock").touch()
     (place / name).mkdir()
     (told,) = ship(small_bundle, [str(place)])
     assert isinstance(told.error, InputError)

@@ -323,6 +323,13 @@ def test_stages_behind_a_link_are_not_a_runs(tmp_path: Path, work: Work) -> None
         run_once(tmp_path / "run", work)
 
 
+def test_stages_that_were_lent_are_found(tmp_path: Path, work: Work) -> None:
+    stage = run_once(tmp_path / "run", work)
+    (tmp_path / "other" / "stages").mkdir(parents=True)
+    stage.folder.rename(tmp_path / "other" / "stages" / stage.folder.name)
+    assert run_once(tmp_path / "other", work).cached
+
+
 def test_a_run_that_was_killed_as_it_began_is_gone_on_with(tmp_path: Path, work: Work) -> None:
     (tmp_path / "run" / "stages").mkdir(parents=True)
     assert run_once(tmp_path / "run", work).folder.is_dir()
