@@ -24,10 +24,14 @@ from __future__ import annotations
 
 def _line(text: str) -> str:
     """One line that a terminal shows as it is, whatever a file's name brought with it."""
-    letters = " ".join(text.split())
-    if letters.isprintable():
-        return letters
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in letters)
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str, keeping: str = "") -> str:
+    """Letters that a terminal would obey are escaped, but for those to keep."""
+    return "".join(
+        c if c.isprintable() or c in keeping else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class EdgepruneError(Exception):

@@ -17,7 +17,6 @@ from edgeprune.measure.profile import GLANCE, Profile, profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
-from edgeprune.shape import LayerShape
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.teaching import TRIAL, trial_depths
 from edgeprune.stages.timing import AIM, Probes
@@ -85,7 +84,7 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
     recipe = inputs.recipe
     materials = prepare(inputs)
     dense = materials.encoder.shape
-    empty = dense.with_layers([LayerShape(0, 0)] * len(dense.layers))
+    empty = dense.emptied()
     with tempfile.TemporaryDirectory() as folder:
         write = Probes(materials, Path(folder))
         files = {"dense": write(dense.layers, "fp32"), "smallest": write(empty.layers)}

@@ -44,6 +44,10 @@ class Shape:
     def with_layers(self, layers: Sequence[LayerShape]) -> Shape:
         return replace(self, layers=tuple(layers))
 
+    def emptied(self) -> Shape:
+        """With every sub-layer removed."""
+        return self.with_layers([LayerShape(0, 0)] * len(self.layers))
+
     @property
     def encoder_parameters(self) -> int:
         """Weights and biases of the layers, LayerNorms included, embeddings and head not."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from edgeprune.errors import printable
 from edgeprune.units import age, count, duration, megabytes, ms
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ def _mute(stream: TextIO) -> None:
 
 def _shown(text: str, encoding: str) -> str:
     """Without letters that a terminal would obey, or that a stream cannot hold."""
-    lines = "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
-    )
+    lines = printable(text, keeping="\n\t")
     return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 

@@ -42,7 +42,7 @@ class Plan:
 
 def minimum_ms(table: LatencyTable, dense: Shape) -> float:
     """The latency with every sub-layer removed, below which nothing can be reached."""
-    return table.predict(dense.with_layers([LayerShape(0, 0)] * len(dense.layers)))
+    return table.predict(dense.emptied())
 
 
 def search(

@@ -205,7 +205,7 @@ def _points(widths: Sequence[int], count: int) -> list[int]:
 def _wholes(dense: Shape, effort: Effort) -> Iterator[Shape]:
     """The whole models that the table is fitted on: dense, empty, and some that are neither."""
     yield dense
-    yield dense.with_layers([LayerShape(0, 0)] * len(dense.layers))
+    yield dense.emptied()
     random = np.random.default_rng(0)
     for _ in range(effort.table_models):
         layers = [

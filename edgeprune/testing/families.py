@@ -162,7 +162,7 @@ def shapes(dense: Shape, curves: Curves) -> Iterator[Shape]:
     yield dense.with_layers([no_heads, no_ffn, LayerShape(0, 0), *layers[3:]])
     for _ in range(3):
         yield dense.with_layers([widths(index) for index in range(len(dense.layers))])
-    yield dense.with_layers([LayerShape(0, 0)] * len(dense.layers))
+    yield dense.emptied()
 
 
 def logits(model: Classifier, lengths: Sequence[int]) -> Tensor:
