@@ -97,10 +97,10 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
 
 def _reach(budget: Budget, taken: Mapping[str, Profile]) -> Reach:
     dense = taken["dense"]
-    share = taken["smallest"].undisturbed_ms / (AIM * dense.undisturbed_ms)
+    smallest_ms = dense.expected_ms(taken["smallest"].undisturbed_ms, budget.percentile) / AIM
     dense_ms = dense.latency.percentile(budget.percentile)
     ms = cast(float, budget.resolve(dense.latency).ms)
-    return Reach(str(budget), dense.target, ms, share * dense_ms, dense_ms)
+    return Reach(str(budget), dense.target, ms, smallest_ms, dense_ms)
 
 
 def _expected(materials: Materials) -> Iterator[tuple[str, float]]:

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeprune.errors import BudgetError
 from edgeprune.latency import Budget, Latency
@@ -188,14 +190,43 @@ def test_several_verdicts_together() -> None:
 def test_the_interval_of_independent_samples_is_that_of_the_binomial() -> None:
     # Ranks from the binomial with n = 1000, p = 0.9, one percent a side.
     ordered = np.arange(1.0, 1001.0)
-    assert percentile_interval(ordered, 0.9, 0.01, 1000) == (877.0, 922.0)
-    assert percentile_interval(ordered[:44], 0.9, 0.01, 44) == (34.0, 44.0)
+    assert percentile_interval(ordered, 1000, 0.9, 0.01, 0.01) == (877.0, 922.0)
+    assert percentile_interval(ordered[:44], 44, 0.9, 0.01, 0.01) == (34.0, 44.0)
 
 
 def test_few_samples_do_not_bound_a_percentile_from_above() -> None:
-    low, high = percentile_interval(np.arange(1.0, 31.0), 0.9, 0.01, 30)
+    low, high = percentile_interval(np.arange(1.0, 31.0), 30, 0.9, 0.01, 0.01)
     assert low > 0
     assert high == math.inf
+
+
+def test_samples_worth_next_to_nothing_bound_a_percentile_on_no_side() -> None:
+    assert percentile_interval(np.arange(1.0, 31.0), 1.5, 0.9, 0.01, 0.01) == (0.0, math.inf)
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 1000),
+    launches=st.integers(5, 12),
+    size=st.integers(5, 60),
+    drift=st.floats(0, 1),
+    targets=st.integers(1, 3),
+)
+def test_the_interval_says_what_each_budget_would_get(
+    seed: int, launches: int, size: int, drift: float, targets: int
+) -> None:
+    random = np.random.default_rng(seed)
+    samples = random.normal(10, 1, (launches, size)) + random.normal(0, drift, (launches, 1))
+    latency = Latency.of(samples.round(2).tolist())  # with ties
+    low, high = judge(latency, Budget(ms=10), targets=targets).interval_ms
+    for ms in (low, high, *np.percentile(latency.samples_ms, [50, 85, 95, 100]), 100.0):
+        for budget_ms in (ms - 0.001, ms):
+            if not 0 < budget_ms < math.inf:
+                continue
+            verdict = judge(latency, Budget(ms=budget_ms), targets=targets)
+            if verdict.reasons[0].code != "too_few_samples":
+                by_interval = "met" if budget_ms >= high else "missed" if budget_ms < low else ""
+                assert verdict.outcome == (by_interval or "inconclusive")
 
 
 def test_samples_that_hang_together_are_worth_fewer() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -34,9 +35,9 @@ class Reason:
 class Verdict:
     """The answer, and all that it rests on.
 
-    `interval_ms` holds the percentile at `confidence` a side, its ends widened to what the
-    `n_effective` independent samples allow that the `n` are worth; the upper end is infinite where
-    they do not bound it. `more` says what would decide an inconclusive one. `look` is the number of
+    `interval_ms` holds the percentile at `confidence` a side: budgets below it would be missed,
+    those from its upper end on met, which is infinite where the `n_effective` independent samples
+    that the `n` are worth do not bound it. `more` says what would decide an inconclusive one. `look` is the number of
     this look at growing data, of at most `looks`.
     """
 
@@ -123,14 +124,14 @@ def judge(
     launches = [np.asarray(launch, dtype=np.float64) for launch in latency.launches_ms if launch]
     pooled = np.sort(np.concatenate(launches)) if launches else np.empty(0)
     reasons = (*doubts, *_doubts(launches, share, alpha))
-    sample = Sample(0, 0.0, 0)
+    sample, missed_alpha = Sample(0, 0.0, 0), alpha / targets
     observed, interval = math.nan, (math.nan, math.nan)
     if pooled.size and np.isfinite(pooled).all():
         observed = latency.percentile(budget.percentile)
         worth = effective_size(launches, observed, alpha)
         sample = Sample(pooled.size, worth, int((pooled > budget.ms).sum()))
-        interval = percentile_interval(pooled, share, alpha, worth)
-    outcome, why = decide(sample, share, alpha, alpha / targets)
+        interval = percentile_interval(pooled, worth, share, alpha, missed_alpha)
+    outcome, why = decide(sample, share, alpha, missed_alpha)
     undecided = outcome == "inconclusive" or bool(reasons)
     return Verdict(
         outcome="inconclusive" if reasons else outcome,
@@ -286,29 +287,27 @@ def _variance_of_mean(means: Samples) -> float:
 
 
 def percentile_interval(
-    ordered_ms: Samples, share: float, alpha: float, n_effective: float
+    ordered_ms: Samples, worth: float, share: float, met_alpha: float, missed_alpha: float
 ) -> tuple[float, float]:
-    """Order statistics around a percentile: ranks from the binomial at n*, scaled to n."""
-    size = max(1, math.floor(n_effective))
-    below = _binomial_cdf(size, share)  # below[k] = P(at most k samples are under the percentile)
-    low_rank = int((below <= alpha).sum())
-    high_rank = int((1 - below > alpha).sum()) + 1
-    scale = ordered_ms.size / size
-    low = math.floor(low_rank * scale)
-    high = min(math.ceil(high_rank * scale), ordered_ms.size)
+    """The budgets that are neither met nor missed by these samples: `decide`, turned around.
+
+    From the smallest that would not be missed, or 0, up to the smallest that would be met, or
+    infinity: at that many samples over it, which are order statistics.
+    """
+
+    def first(holds: Callable[[Outcome], bool]) -> int:
+        def so_many(exceeded: int) -> bool:
+            sample = Sample(ordered_ms.size, worth, exceeded)
+            return holds(decide(sample, share, met_alpha, missed_alpha)[0])
+
+        return bisect_left(range(ordered_ms.size + 1), True, key=so_many)
+
+    not_met = first(lambda outcome: outcome != "met")
+    missed = first(lambda outcome: outcome == "missed")
     return (
-        float(ordered_ms[low - 1]) if low >= 1 else 0.0,
-        float(ordered_ms[high - 1]) if high_rank <= size else math.inf,
+        float(ordered_ms[-missed]) if missed <= ordered_ms.size else 0.0,
+        float(ordered_ms[-not_met]) if not_met else math.inf,
     )
-
-
-def _binomial_cdf(size: int, share: float) -> Samples:
-    """P(at most k of `size`) for k = 0 … size."""
-    k = np.arange(size)
-    steps = np.log(size - k) - np.log(k + 1) + math.log(share) - math.log1p(-share)
-    log_mass = size * math.log1p(-share) + np.concatenate([[0.0], np.cumsum(steps)])
-    cumulated: Samples = np.minimum(np.cumsum(np.exp(log_mass)), 1.0)
-    return cumulated
 
 
 def _finite(number: float) -> float | None:

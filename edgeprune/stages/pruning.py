@@ -128,17 +128,9 @@ def plan_budget(
 
 
 def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
-    """The candidate's undisturbed ms, and its share of the budget.
-
-    By the ratio to the dense model in the same launches: undisturbed times are steady where the
-    percentile of a few samples is not.
-    """
+    """The candidate's undisturbed ms, and its expected share of the budget."""
     limit_ms = cast(float, budget.resolve(dense.latency).ms)
-    expected_ms = (
-        dense.latency.percentile(budget.percentile)
-        * candidate.undisturbed_ms
-        / dense.undisturbed_ms
-    )
+    expected_ms = dense.expected_ms(candidate.undisturbed_ms, budget.percentile)
     return candidate.undisturbed_ms, expected_ms / limit_ms
 
 

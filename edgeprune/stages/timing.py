@@ -46,18 +46,14 @@ class Timed:
     def aim_ms(self, budget: Budget) -> float:
         """What the table should predict for a model that meets the budget with room for noise.
 
-        In the table's own, undisturbed milliseconds: the dense model's, scaled as the budget
-        relates to the dense model's percentile. A machine in a worse mood moves both.
+        In the table's own, undisturbed milliseconds, by what the dense model was delayed.
         """
-        dense = self.dense.latency
-        share = cast(float, budget.resolve(dense).ms) / dense.percentile(budget.percentile)
-        return AIM * share * self.dense.undisturbed_ms
+        limit_ms = cast(float, budget.resolve(self.dense.latency).ms)
+        return self.dense.undisturbed_at(AIM * limit_ms, budget.percentile)
 
     def smallest_ms(self, budget: Budget, dense: Shape) -> float:
         """The smallest budget that can be reached at this one's percentile."""
-        percentile_ms = self.dense.latency.percentile(budget.percentile)
-        share = minimum_ms(self.table, dense) / (AIM * self.dense.undisturbed_ms)
-        return share * percentile_ms
+        return self.dense.expected_ms(minimum_ms(self.table, dense), budget.percentile) / AIM
 
 
 @dataclass(frozen=True)
