@@ -60,16 +60,6 @@ def test_what_was_not_reached_is_among_the_limits(make_report: MakeReport) -> No
     assert "A score of texts" in card
 
 
-def test_the_card_of_an_int8_file_tells_the_option_that_it_was_measured_with(
-    make_report: MakeReport,
-) -> None:
-    option = 'add_session_config_entry("session.x64quantprecision", "1")'
-    report = make_report(**MEASURED)
-    assert option not in model_card(report, FACTS)
-    after = report.after.model_copy(update={"precision": "int8"})
-    assert option in model_card(report.model_copy(update={"after": after}), FACTS)
-
-
 def test_neither_names_a_folder_of_the_machine(make_report: MakeReport) -> None:
     report = make_report(**MEASURED)
     assert "/home/me" not in model_card(report, FACTS)

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
@@ -206,6 +207,16 @@ def test_every_column_of_an_int8_matrix_has_a_scale_of_its_own(quantised: Path) 
     assert len(matrices) == 9
     for name in matrices:
         assert sizes[name.replace("_quantized", "_scale")] == sizes[name][1:]
+
+
+def test_no_two_products_of_an_int8_file_can_overflow_16_bits(quantised: Path) -> None:
+    """As they are added up on x86 processors without VNNI; activations have eight bits."""
+    weights = [
+        numpy_helper.to_array(tensor).astype(int)
+        for tensor in onnx.load(quantised).graph.initializer
+        if tensor.name.endswith("_quantized") and "embedding" not in tensor.name
+    ]
+    assert max(2 * 255 * abs(one).max() for one in weights) < 2**15
 
 
 def test_quantising_leaves_the_source_and_the_logging_as_they_were(

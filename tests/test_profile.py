@@ -103,6 +103,17 @@ def test_every_sample_of_every_launch_is_kept(save: Save) -> None:
     assert not taken.proxy
 
 
+def test_what_another_model_should_take_follows_from_its_undisturbed_milliseconds(
+    save: Save,
+) -> None:
+    dense = profile({"model": save()}, NULL, FEW)["model"]
+    assert dense.expected_ms(dense.undisturbed_ms, 90) == pytest.approx(dense.latency.p90_ms)
+    quarter_ms = dense.undisturbed_ms / 4
+    added_ms = dense.latency.p90_ms - dense.undisturbed_ms
+    assert dense.expected_ms(quarter_ms, 90) == pytest.approx(quarter_ms + added_ms / 2)
+    assert dense.undisturbed_at(dense.expected_ms(quarter_ms, 90), 90) == pytest.approx(quarter_ms)
+
+
 def test_the_facts_travel_with_the_numbers(save: Save) -> None:
     path = save()
     taken = profile({"model": path}, ORT, replace(FEW, threads=2))["model"]

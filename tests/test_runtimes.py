@@ -164,7 +164,7 @@ class TestOrt(Usable):
     def test_int8_answers_as_in_exact_integers_on_every_processor(
         self, models: Mapping[str, Path]
     ) -> None:
-        """Without an option its products overflow on x86 processors that have no VNNI."""
+        """Sums of two products overflow on x86 processors without VNNI, if they can."""
         mask = np.ones((1, 16), np.int64)
         feeds = {"input_ids": mask * 7, "attention_mask": mask, "token_type_ids": mask * 0}
         with prepare({"int8": models["int8"]}, self._target(), BRIEF.load) as bench:

@@ -37,8 +37,8 @@ class Verdict:
 
     `interval_ms` holds the percentile at `confidence` a side: budgets below it would be missed,
     those from its upper end on met, which is infinite where the `n_effective` independent samples
-    that the `n` are worth do not bound it. `more` says what would decide an inconclusive one. `look` is the number of
-    this look at growing data, of at most `looks`.
+    that the `n` are worth do not bound it. `more` says what would decide an inconclusive one.
+    `look` is the number of this look at growing data, of at most `looks`.
     """
 
     outcome: Outcome

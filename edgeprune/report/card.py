@@ -25,13 +25,6 @@ from edgeprune.report.report import Report
 from edgeprune.units import count, ms
 
 MANY_LABELS = 20  # from here on the names are left to config.json
-INT8 = """Score and latency were taken with a session option of ONNX Runtime. Set it too:
-
-```python
-options.add_session_config_entry("session.x64quantprecision", "1")
-```
-
-Without it an int8 file may answer wrongly on x86 processors that have no VNNI; others ignore it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,6 @@ def model_card(report: Report, facts: ModelFacts) -> str:
             _data(report),
             "## Latency",
             _latency(report),
-            *([INT8] if report.after.precision == "int8" else []),
             "## How it was made",
             _made(report, facts),
             "## Limits",

@@ -168,8 +168,6 @@ def _answers(bundle: Bundle, manifest: dict[str, Any]) -> dict[str, Any]:
     inputs, outputs = _golden(bundle, files.get(GOLDEN))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # Or int8 products overflow on x86 processors without VNNI.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     # As when the golden answers were made: the number of threads changes the order of sums.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:

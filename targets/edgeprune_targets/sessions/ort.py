@@ -17,8 +17,6 @@ CPU = "CPUExecutionProvider"
 CONFIG = {
     # A pool that spins doubles the latency where another process has one of the cores.
     "session.intra_op.allow_spinning": "0",
-    # Or int8 products overflow on x86 processors without VNNI; others ignore it.
-    "session.x64quantprecision": "1",
     # Which provider runs which operators; unknown to releases before 1.24, which ignore it.
     "session.record_ep_graph_assignment_info": "1",
 }
