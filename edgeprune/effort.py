@@ -24,7 +24,7 @@ class Effort:
 
 EFFORTS: Mapping[str, Effort] = {
     "quick": Effort(
-        teacher_steps=100,
+        teacher_steps=150,
         recovery_steps=160,
         batch=16,
         checkpoints=1,

@@ -250,14 +250,19 @@ class Classifier(nn.Module):
         return self.read(states[-1], inputs["attention_mask"], head), states
 
     def read(self, states: Tensor, attention_mask: Tensor, head: str = "target") -> Tensor:
-        weights = attention_mask[:, :, None].to(states.dtype)
-        pooled = (states * weights).sum(1) / weights.sum(1)
+        pooled = mean_of_tokens(states, attention_mask)
         return cast(Tensor, self.heads[head](self.dropout(pooled))).float()
 
     def set_dropout(self, probability: float) -> None:
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = probability
+
+
+def mean_of_tokens(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """[batch, hidden] of states [batch, tokens, hidden], without those that only fill the row."""
+    weights = attention_mask[:, :, None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def family_of(config: PretrainedConfig) -> Family:

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgeprune.encoder import Classifier, Encoder
+from edgeprune.encoder import Classifier, Encoder, mean_of_tokens
 from edgeprune.learn.masking import Blanks
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, in_order
@@ -103,15 +103,24 @@ def imitation_loss(logits: Tensor, teacher: Tensor, regression: bool) -> Tensor:
     return F.kl_div(student, wanted, log_target=True, reduction="batchmean") * TEMPERATURE**2
 
 
-def predict(model: Classifier, sample: Sample, batch: int = 64) -> Tensor:
-    """Logits [rows, outputs] of the sample's head, in row order, on the CPU."""
+def features(model: Classifier, sample: Sample, batch: int = 64) -> Tensor:
+    """[rows, hidden]: what the sample's head reads of each row, in row order, on the CPU."""
     model.eval()
-    outputs = torch.empty(len(sample), cast(nn.Linear, model.heads[sample.head]).out_features)
+    found = torch.empty(len(sample), model.encoder.shape.hidden)
     with torch.no_grad(), accelerator().autocast():
         for rows in in_order(sample.tokens, batch):
-            logits, _ = model(inputs_of(sample.tokens, rows, model.encoder), sample.head)
-            outputs[rows] = logits.cpu()
-    return outputs
+            inputs = inputs_of(sample.tokens, rows, model.encoder)
+            states = model.encoder(**inputs)
+            found[rows] = mean_of_tokens(states[-1], inputs["attention_mask"]).float().cpu()
+    return found
+
+
+def predict(model: Classifier, sample: Sample, batch: int = 64) -> Tensor:
+    """Logits [rows, outputs] of the sample's head, in row order, on the CPU."""
+    read = features(model, sample, batch)
+    head = model.heads[sample.head]
+    with torch.no_grad():
+        return cast(Tensor, head(read.to(accelerator().device))).cpu()
 
 
 def row_losses(model: Classifier, sample: Sample) -> NDArray[np.float64]:

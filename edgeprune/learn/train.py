@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import cast
 
 import torch
-from torch import nn
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.learn.answers import Judge, Sample, accelerator
 from edgeprune.learn.distillation import Distillation
 from edgeprune.learn.fit import Schedule, Taught, Training, fit
+from edgeprune.learn.probe import start_head
 from edgeprune.learn.snapshots import Snapshots
 from edgeprune.learn.teaching import HOWS, Teaching
 from edgeprune.progress import Progress
@@ -40,7 +39,9 @@ def teach(
     """
     torch.manual_seed(schedule.seed)
     model = Classifier(copy.deepcopy(encoder), outputs).to(accelerator().device)
-    _start_at_the_mean(model, target)
+    start_head(model, target, schedule.seed)
+    if auxiliary is not None and how != "none":
+        start_head(model, auxiliary, schedule.seed)
     model.set_dropout(DROPOUT)
     teaching = HOWS.get(how, Teaching)(model, target, auxiliary, how, schedule)
     training = Training(model, teaching.draws, schedule, frozen_layers=frozen_layers)
@@ -70,11 +71,3 @@ def recover(
     distillation = Distillation(model, teacher, target, auxiliary, how, schedule)
     training = Training(model, distillation.draws, schedule)
     return fit(training, distillation, judge, progress, snapshots)
-
-
-def _start_at_the_mean(model: Classifier, target: Sample) -> None:
-    """A regression head that starts at the mean score spares the first hundred steps."""
-    if target.regression:
-        head = cast(nn.Linear, model.heads[target.head])
-        with torch.no_grad():
-            head.bias.fill_(float(target.targets.mean()))

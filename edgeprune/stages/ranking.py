@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from edgeprune.encoder import Classifier, Encoder, load_pretrained
+from edgeprune.encoder import Classifier, load_pretrained
 from edgeprune.inputs import Inputs
-from edgeprune.learn.answers import accelerator, inputs_of
+from edgeprune.learn.answers import Sample, accelerator, features
 from edgeprune.run import Run, write_json
 from edgeprune.stages.materials import digest_of_encoder, learnt_how
 from edgeprune.task import Rows, Task
-from edgeprune.tokens import in_order, tokenize
+from edgeprune.tokens import tokenize
 
 ROWS = 1_000  # of each task, at most
 NEIGHBOURS = 5
@@ -47,13 +46,15 @@ def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
 
     def build(folder: Path) -> None:
         seed, length = inputs.recipe.seed, inputs.recipe.sequence
+        model = Classifier(encoder, {"target": 1}).to(accelerator().device)
         rows = _some(inputs.task.train, seed)
-        target = features(encoder, tokenizer, rows, length)
+        target = _features(model, tokenizer, inputs.task, rows, length)
         found = []
         for number, task in enumerate(inputs.candidates):
             run.progress.step(number, len(inputs.candidates), task.name)
             some = _some(task.train, seed)
-            answers = answers_of(task, features(encoder, tokenizer, some, length), some, target)
+            known = _features(model, tokenizer, task, some, length)
+            answers = answers_of(task, known, some, target)
             found.append(Promise(task.name, neighbours_score(inputs.task, answers, rows)))
         write_json(folder / "ranking.json", [asdict(one) for one in found])
 
@@ -74,23 +75,10 @@ def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
     return replace(inputs, candidates=(inputs.candidates[order[0]],)), (note,)
 
 
-def features(encoder: Encoder, tokenizer: Any, rows: Rows, length: int) -> Floats:
-    """[rows, hidden]: pooled last states, as heads read them."""
+def _features(model: Classifier, tokenizer: Any, task: Task, rows: Rows, length: int) -> Floats:
     tokens = tokenize(tokenizer, rows.texts, rows.pairs, length)
-    model = Classifier(encoder, {"target": 1}).to(accelerator().device).eval()
-    found: list[torch.Tensor] = []
-    head = model.heads["target"]
-    hook = head.register_forward_pre_hook(lambda _, x: found.append(x[0].float().cpu()))
-    order = []
-    with torch.no_grad(), accelerator().autocast():
-        for batch in in_order(tokens, 64):
-            model(inputs_of(tokens, batch, encoder))
-            order.append(batch)
-    hook.remove()
-    stacked = torch.cat(found).double().numpy()
-    placed = np.empty_like(stacked)
-    placed[np.concatenate(order)] = stacked
-    return placed
+    found: Floats = features(model, Sample.of("target", task, rows, tokens)).double().numpy()
+    return found
 
 
 def answers_of(task: Task, known: Floats, rows: Rows, asked: Floats) -> Floats:
