@@ -17,7 +17,7 @@ from edgeprune.learn.coupling import auxiliary_weight
 from edgeprune.learn.fit import Draws, Parts, Schedule
 
 HARD_LABELS = 0.3  # share of the gold label in the target's loss
-ALIGNMENT = 0.5  # weight of the hidden states' distance to the teacher's
+ALIGNMENT = 2.0  # weight of the hidden states' distance to the teacher's
 UNLABELLED = 0.5  # weight of imitating the teacher's target head on auxiliary text
 REMEMBERED_BYTES = 500_000_000  # of the teacher's hidden states on the target rows
 
