@@ -272,6 +272,26 @@ def test_each_state_of_a_device_has_its_remedy(state: str, remedy: str) -> None:
     assert remedy in str(error.value)
 
 
+def test_the_device_to_take_of_several_is_one_that_can_be_used() -> None:
+    with pytest.raises(TargetError, match=r"several are connected: A \(offline\), B") as error:
+        choose({"A": "offline", "B": "device"}, "")
+    assert error.value.remedy == "say which: adb:B"
+
+
+@pytest.mark.parametrize("why", [" (missing udev rules?); see [http://x]", "; see [http://x]"])
+def test_a_state_is_read_without_what_adb_adds_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    client = tmp_path / "adb"
+    client.write_text(
+        f"#!/bin/sh\nprintf 'List of devices attached\\nR58M\\tno permissions{why}\\n'"
+    )
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert adb.connected() == {"R58M": "no permissions"}
+    assert "udev" in Adb().check().remedy
+
+
 def test_a_push_that_arrived_cut_short_is_done_again(world: World, onnx: Path) -> None:
     device, left = Adb(), world.room / "left"
     left.write_text("2")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,12 +133,15 @@ def connected() -> dict[str, str]:
         why = listed.stderr.strip().splitlines()[-1:] or ["no message"]
         raise TargetError("adb", why=why[0], remedy="`adb kill-server`, then try again")
     rows = [line.partition("\t") for line in listed.stdout.splitlines() if "\t" in line]
-    return {serial: state.partition(" (")[0].strip() for serial, _, state in rows}
+    # As in "no permissions (missing udev rules?); see [http://...]", or without the parenthesis.
+    return {serial: re.split(r" \(|;", state)[0].strip() for serial, _, state in rows}
 
 
 def choose(states: Mapping[str, str], address: str) -> str:
     """The serial that is meant, of a device that can be used. Raises TargetError."""
-    known = ", ".join(states)
+    known = ", ".join(
+        serial if state == "device" else f"{serial} ({state})" for serial, state in states.items()
+    )
     if address and address not in states:
         raise TargetError(
             f"device adb:{address}",
@@ -154,7 +158,7 @@ def choose(states: Mapping[str, str], address: str) -> str:
         raise TargetError(
             "device adb",
             why=f"several are connected: {known}",
-            remedy=f"say which: adb:{next(iter(states))}",
+            remedy=f"say which: adb:{max(states, key=lambda serial: states[serial] == 'device')}",
         )
     serial = address or next(iter(states))
     if states[serial] != "device":
