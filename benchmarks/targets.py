@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from edgeprune.measure.launch import Bench, Blocks, Load, files, prepare
 from edgeprune.measure.target import Runtime, Target, runtimes
 from edgeprune.onnx_session import open_session
 from edgeprune.parity import compare
-from edgeprune.recipe import Recipe
+from edgeprune.recipe import Effort, Recipe
 from edgeprune.report.environment import environment
 from edgeprune.report.folder import budget_folder
 
@@ -59,7 +60,7 @@ Rows = Mapping[str, NDArray[np.int64]]
 class Extent:
     """How much of it is done; a smoke run says only that everything works."""
 
-    effort: str = "standard"
+    effort: Effort = "standard"
     launches: int = 10
     iterations: int = 50
     warmup_s: float = 0.5
@@ -113,9 +114,9 @@ def do(
     else:
         for model, onnx in models.items():
             if part == "agreement":
-                result.add(part, name, model, lambda onnx=onnx: agreement(onnx, name, rows))
+                result.add(part, name, model, partial(agreement, onnx, name, rows))
             else:
-                result.add(part, name, model, lambda onnx=onnx: timed(onnx, name, extent))
+                result.add(part, name, model, partial(timed, onnx, name, extent))
 
 
 class Result:
@@ -144,8 +145,10 @@ class Result:
         """The published one: a row for each model on each runtime."""
         parts = [self.told.get(part, {}) for part in ("agreement", "latency")]
         names = sorted({(name, model) for part in parts for name in part for model in part[name]})
-        kept = ("agreement", "max_abs", "cosine", "size_mb", "install_mb", "error")
-        kept += ("p50_ms", "p90_ms", "p50_over_ort", "p90_over_ort")
+        kept = (
+            *("agreement", "max_abs", "cosine", "size_mb", "install_mb", "error"),
+            *("p50_ms", "p90_ms", "p50_over_ort", "p90_over_ort"),
+        )
         rows = []
         for name, model in names:
             found = {k: v for part in parts for k, v in part.get(name, {}).get(model, {}).items()}
