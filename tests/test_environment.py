@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeprune.errors import ResourceError, TargetError
-from edgeprune.measure.environment import Package, PythonEnvironment
+from edgeprune.measure.environment import NodeEnvironment, Package, PythonEnvironment
 from edgeprune.measure.target import Check
 from edgeprune.progress import Silent
 from edgeprune_cli.app import main
@@ -140,3 +140,22 @@ def test_the_command_installs_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert "needs nothing of its own" in capsys.readouterr().out
     assert main(["targets", "install", "nul"]) == 2
     assert "did you mean 'null'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["v16.20.2", ""])
+def test_a_node_that_is_too_old_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    for name in ("node", "npm"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {said}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    check = NodeEnvironment("web", (Package("engine", tested="1"),)).check()
+    assert check.why == f"node {said or 'does not start'}, needs 18 or newer"
+    assert "Node.js 18" in check.remedy
+
+
+def test_one_that_was_damaged_has_a_line_that_repairs_it(home: Path) -> None:
+    assert ENGINE.repair == ENGINE.remedy
+    ENGINE.install()
+    assert ENGINE.repair == f"rm -r {ENGINE.folder} && {ENGINE.remedy}"

@@ -11,6 +11,7 @@ import hashlib
 import json
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from edgeprune.measure.target import Check
 from edgeprune.progress import SILENT, Progress
 
 LIMIT_S = 3_600.0  # gigabytes come over slow lines too
+NODE = 18
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class Environment(ABC):
     @property
     def remedy(self) -> str:
         return f"edgeprune targets install {self.name}"
+
+    @property
+    def repair(self) -> str:
+        """The line for one that was whole once: `install` takes what is there for whole."""
+        if not self.is_installed:
+            return self.remedy
+        return f"rm -r {shlex.quote(str(self.folder))} && {self.remedy}"
 
     def install(self, progress: Progress = SILENT) -> None:
         """Makes it unless it is there, in place of older ones of its name.
@@ -186,10 +195,15 @@ class NodeEnvironment(Environment):
     """Packages of npm; no script of theirs is run."""
 
     def check(self) -> Check:
+        remedy = f"install Node.js {NODE} or newer (Debian: apt install nodejs npm)"
         for program in ("node", "npm"):
             if shutil.which(program) is None and not (program == "npm" and self.is_installed):
-                remedy = "install Node.js 18 or newer (Debian: apt install nodejs npm)"
                 return Check(False, why=f"there is no `{program}`", remedy=remedy)
+        said = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+        found = re.match(r"v(\d+)\.", said)
+        if found is None or int(found[1]) < NODE:
+            why = f"node {said or 'does not start'}, needs {NODE} or newer"
+            return Check(False, why=why, remedy=remedy)
         return super().check()
 
     @property

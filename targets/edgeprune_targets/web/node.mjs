@@ -1,10 +1,12 @@
 // Starts the timing program in node: `node node.mjs MODULES BENCH SPEC`.
 
+import { webcrypto } from "node:crypto";
 import { readFileSync, writeSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { conditions, peakMb, runDelayS } from "./machine.mjs";
 
 const [modules, bench, spec] = process.argv.slice(2);
+globalThis.crypto ??= webcrypto; // which node 18 does not show by itself
 
 const host = {
   say: (line) => writeWhole(`${line}\n`),
