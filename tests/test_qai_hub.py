@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,13 @@ def test_a_job_that_fails_is_one_line(
 def test_the_hub_runs_no_other_runtime(qai: Any) -> None:
     with pytest.raises(TargetError, match="the hub does not run null"):
         qai.Qai(PHONE).starts(load_runtime("null").program())
+
+
+def test_an_option_that_the_hub_would_not_heed_is_refused(qai: Any, tmp_path: Path) -> None:
+    onnx = save_tiny_onnx(tmp_path / "model.onnx")
+    asked = replace(target(qai.Qai(PHONE)), option="xnnpack")
+    with pytest.raises(TargetError, match="the hub does not run xnnpack"):
+        profile({"model": onnx}, asked, ONCE)
 
 
 SIGNATURES = """

@@ -73,11 +73,7 @@ class Qai(Device):
 
     def starts(self, program: Program) -> Sequence[str]:
         if program.session.stem != "ort":
-            raise TargetError(
-                f"device qai:{self._phone}",
-                why=f"the hub does not run {program.session.stem}",
-                remedy=f'measure "ort@qai:{self._phone}"',
-            )
+            raise self._takes_no(program.session.stem)
         return self.python()
 
     def install_line(self, packages: Sequence[str]) -> str:
@@ -89,10 +85,19 @@ class Qai(Device):
             return Finished(0, " ".join([*command[command.index("-c") + 2 :], "found"]), "")
         bench, path = command[-2:]
         specification = json.loads(Path(path).read_text(encoding="utf-8"))
+        if specification["option"]:
+            raise self._takes_no(specification["option"])
         takes = {name: _inputs(Path(file)) for name, file in specification["models"].items()}
         asked = Path(folder) / "farm.json"
         asked.write_text(json.dumps(specification | {"phone": self._phone, "takes": takes}))
         return self._start(["time", bench, str(asked)], folder, max(limit_s, QUEUE_S))
+
+    def _takes_no(self, word: str) -> TargetError:
+        return TargetError(
+            f"device qai:{self._phone}",
+            why=f"the hub does not run {word}",
+            remedy=f'measure "ort@qai:{self._phone}"',
+        )
 
     def _start(self, words: Sequence[str], folder: str, limit_s: float) -> Finished:
         return self._here.run([*self.python(), str(FARM), *words], folder, limit_s=limit_s)
