@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from bundles import CLASSES, make_small_bundle, make_small_onnx
+from onnx import helper, numpy_helper
 from test_ssh import Server, served
 
 from edgeprune.export.answers import answer
@@ -22,6 +24,7 @@ from edgeprune.measure.launch import Load, prepare
 from edgeprune.measure.profile import Settings, profile
 from edgeprune.measure.samples import Question
 from edgeprune.measure.target import Target
+from edgeprune.onnx_file import load_onnx
 from edgeprune.onnx_session import open_session
 from edgeprune.testing import save_tiny_onnx
 from edgeprune_cli.app import main
@@ -88,8 +91,23 @@ def test_its_times_are_a_proxy_and_meet_no_budget(arm: str, tmp_path: Path) -> N
     assert "(proxy)" in verdict.line()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_bundle_proves_there_what_it_is(
-    arm: str, small_bundle: Path, capsys: pytest.CaptureFixture[str]
+    arm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    assert main(["ship", str(small_bundle), f"ssh:pi4:~/models/{arm}"]) == 0
+    model, int8 = with_a_product(make_small_onnx(tmp_path / "fp32.onnx")), precision == "int8"
+    model = to_int8(model, tmp_path / "int8.onnx") if int8 else model
+    bundle = make_small_bundle(tmp_path / "bundle", model, int8=int8)
+    assert main(["ship", str(bundle), f"ssh:pi4:~/models/{arm}-{precision}"]) == 0
     assert "golden answers agree" in capsys.readouterr().err
+
+
+def with_a_product(path: Path) -> Path:
+    """A model with a product at its end, which int8 has something to do with."""
+    model = load_onnx(path)
+    model.graph.node[-1].output[0] = "votes for"
+    model.graph.node.append(helper.make_node("MatMul", ["votes for", "same"], ["logits"]))
+    same = numpy_helper.from_array(np.eye(len(CLASSES), dtype=np.float32), "same")
+    model.graph.initializer.append(same)
+    path.write_bytes(model.SerializeToString())
+    return path
