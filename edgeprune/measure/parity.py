@@ -1,4 +1,4 @@
-"""Whether a converted model answers as the ONNX file that it was made from."""
+"""Whether a runtime answers as ONNX Runtime does, whatever it made of the ONNX file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def check_converted(bench: Bench, name: str, rows: Feeds | None) -> dict[str, An
     """Compare the named model's answers on the target with ONNX Runtime's here, on padded rows.
 
     `rows` are inputs [rows, tokens] of real text; None stands for seeded ones. Returns what was
-    found, for the profile; None for a runtime that takes the ONNX file as it is, unless an option
-    is asked of it, or infers nothing. fp32 is held to the runtime's tolerance; int8, and options
+    found, for the profile; None for ONNX Runtime itself, unless an option is asked of it, and for a
+    runtime that infers nothing. fp32 is held to the runtime's tolerance; int8, and options
     that compute in fewer bits, to cosine and labels. Raises ParityError.
     """
     onnx, runtime = bench.models[name], bench.target.runtime
     option = bench.target.option
-    if runtime.proxy or (bench.converted[name] == onnx and not option):
+    if runtime.proxy or (runtime.reference and not option):
         return None
     asked = _batches(rows if rows is not None else _seeded(onnx, bench.load), bench.load)
     theirs = _flat(_reference(onnx, asked))

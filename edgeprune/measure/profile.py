@@ -67,8 +67,8 @@ class Profile:
     LatencyTable predicts; `cold_ms` the median over launches of opening the model and its first
     inference; `peak_mb` the most memory any launch held; `size_mb` and `sha256` are of what the
     runtime ran, which for some runtimes is not the ONNX file itself. MB are 10⁶ bytes. `facts`
-    holds `settings`, `device`, `runtime`, `onnx_sha256`, `parity` (how like ONNX Runtime a
-    converted model answers, else null), and `launches`: each launch's conditions.
+    holds `settings`, `device`, `runtime`, `onnx_sha256`, `parity` (how like ONNX Runtime
+    another runtime answers, else null), and `launches`: each launch's conditions.
     """
 
     target: str

@@ -91,6 +91,8 @@ class Runtime(ABC):
     """
     coarse: ClassVar[tuple[str, ...]] = ()
     """Options by which it computes in fewer bits: their answers are held to what int8 is."""
+    reference: ClassVar[bool] = False
+    """Whether it is ONNX Runtime itself, which all others are compared with."""
     tolerance: ClassVar[float] = 1e-3
     """The most that its fp32 answers may differ from ONNX Runtime's, where the largest is 1."""
 
@@ -102,7 +104,7 @@ class Runtime(ABC):
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
         """What the runtime runs: a file, or a folder of them, in `folder` or the ONNX file itself.
 
-        Runtimes without dynamic shapes convert at `batch` and `sequence`. What is new must answer
+        Runtimes without dynamic shapes convert at `batch` and `sequence`. What it is must answer
         as the ONNX file does, which is tried. Raises OnnxError, and TargetError for an operator
         that the runtime lacks.
         """

@@ -228,7 +228,7 @@ class Report(_Part):
     runtime_parity: ParityRow | None = Field(
         default=None,
         description="What the target's runtime made of the file against ONNX Runtime, on padded "
-        "test rows; null where it takes the file as it is.",
+        "test rows; null for ONNX Runtime itself.",
     )
     export: ExportPart
     precisions: tuple[Candidate, ...] = ()

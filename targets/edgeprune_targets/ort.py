@@ -13,6 +13,7 @@ class OnnxRuntime(Runtime):
     """`threads` workers within an operator, one operator at a time, no spinning."""
 
     option = "an execution provider"
+    reference = True
 
     def check(self) -> Check:
         try:
