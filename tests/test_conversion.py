@@ -206,7 +206,39 @@ def test_a_copy_answers_alike_and_the_profile_tells(model: Path) -> None:
     assert (parity["rows"], parity["shape"], parity["real"]) == (32, (1, 8), False)
 
 
-def test_a_runtime_that_takes_the_file_as_it_is_is_not_asked(model: Path) -> None:
+class Direct(Engine):
+    """It takes the file as it is."""
+
+    def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
+        return onnx
+
+
+class Old(Engine):
+    """What runs on the device is too old for what was converted here."""
+
+    def __init__(self, session: Path) -> None:
+        self.session = session
+
+    def program(self) -> Program:
+        return Program(BENCH, self.session)
+
+
+def test_a_runtime_that_takes_the_file_as_it_is_is_asked_too(model: Path) -> None:
+    parity = profile({"model": model}, on(Direct()), BRIEF)["model"].facts["parity"]
+    assert (parity["rows"], parity["agreement"]) == (32, 1)
+
+
+def test_what_was_converted_and_does_not_load_is_the_runtime_s_fault(
+    model: Path, tmp_path: Path
+) -> None:
+    session = tmp_path / "session.py"
+    session.write_text("def open_session(path, *, threads, seed): raise ValueError('schema 9')\n")
+    with pytest.raises(TargetError, match="schema 9 — install 1 there") as caught:
+        profile({"model": model}, on(Old(session)), BRIEF)
+    assert caught.value.exit_code == 4
+
+
+def test_onnx_runtime_is_not_compared_with_itself(model: Path) -> None:
     assert profile({"model": model}, Target.parse("ort"), BRIEF)["model"].facts["parity"] is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from transformers import BertConfig
 
@@ -19,10 +21,11 @@ from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import OnnxError, TargetError
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
+from edgeprune.measure.doctor import diagnose
 from edgeprune.measure.launch import Blocks, Load, prepare
 from edgeprune.measure.profile import Profile, Settings, profile
 from edgeprune.measure.target import Runtime, Target
-from edgeprune.onnx_session import open_session
+from edgeprune.onnx_file import load_onnx
 from edgeprune.parity import compare
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.testing import RuntimeContract, save_tiny_onnx
@@ -85,6 +88,19 @@ def _export(path: Path, layers: Sequence[LayerShape], scale: float = 4.0) -> Pat
     return to_onnx(model, path)
 
 
+def save_scaled(path: Path) -> Path:
+    """A model whose last operator is of ONNX's other domain."""
+    model = load_onnx(save_tiny_onnx(path))
+    model.graph.node[-1].output[0] = "raw"
+    node = helper.make_node("Scaler", ["raw"], ["logits"], domain="ai.onnx.ml")
+    values = (("scale", [1.0]), ("offset", [0.0]))
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in values)
+    model.graph.node.append(node)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 class Usable(RuntimeContract, ABC):
     """The contract, and encoders as they are pruned; skipped where the runtime is not there."""
 
@@ -112,6 +128,20 @@ class Usable(RuntimeContract, ABC):
         environment.pop("XDG_CACHE_HOME", None)
         subprocess.run(words, env=environment, check=True, timeout=120)
         assert [*tmp_path.iterdir()] == []
+
+    def test_an_operator_that_it_lacks_is_one_line_of_exit_code_4_or_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """ONNX Runtime has this one, and most others do not."""
+        scratch, onnx = tmp_path / "scratch", save_scaled(tmp_path / "model.onnx")
+        scratch.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+        try:
+            profile({"model": onnx}, self._target(), BRIEF)
+        except TargetError as error:
+            assert "Scaler" in str(error)
+            assert "another target" in error.remedy
+        assert [*scratch.iterdir()] == []
 
     @pytest.mark.parametrize("name", ["dense", "uneven", "int8"])
     def test_encoders_answer_alike_on_padded_rows(
@@ -160,6 +190,20 @@ class TestOrt(Usable):
             profile({"model": onnx}, Target.parse(f"ort:{name}"), BRIEF)
         assert caught.value.exit_code == 4
         assert "\n" not in str(caught.value)
+        found = diagnose(f"ort:{name}")
+        assert (found.runtime.usable, found.there.usable) == (True, False)
+        assert "'ort' alone" in found.there.remedy
+
+    def test_a_library_that_is_too_old_for_a_file_is_at_fault_and_not_the_file(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "model.onnx"
+        model = load_onnx(save_tiny_onnx(path))
+        model.opset_import[0].version = 999
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(TargetError, match=r"is too old: Opset 999") as caught:
+            profile({"model": path}, self._target(), BRIEF)
+        assert "newer runtime" in caught.value.remedy
 
     def test_int8_answers_as_in_exact_integers_on_every_processor(
         self, models: Mapping[str, Path]
@@ -212,9 +256,14 @@ class TestOpenVino(Usable):
     def test_a_precision_that_it_does_not_know_is_told_with_those_that_it_does(
         self, tmp_path: Path
     ) -> None:
-        onnx = save_tiny_onnx(tmp_path / "model.onnx")
-        with pytest.raises(TargetError, match="no precision 'int4'; there are f32, bf16, f16"):
+        onnx, why = (
+            save_tiny_onnx(tmp_path / "model.onnx"),
+            "no precision 'int4'; there are f32, bf16, f16",
+        )
+        with pytest.raises(TargetError, match=why):
             profile({"model": onnx}, Target.parse("openvino:int4"), BRIEF)
+        assert diagnose("openvino:int4").there.why == why
+        assert diagnose("openvino:f32").usable
 
 
 class TestMnn(Usable):
@@ -255,20 +304,7 @@ class TestNcnn(Usable):
 
 
 class InJavaScript(Usable, ABC):
-    """It takes the ONNX file as it is, so that nobody but this test compares its answers."""
-
     tolerance = 1e-3
-
-    def check_parity(self, onnx: Path, taken: Profile) -> None:
-        assert taken.facts["parity"] is None
-        random = np.random.default_rng(0)
-        mask = (np.arange(16) < np.array([[3], [16]])).astype(np.int64)
-        ids = random.integers(2, 60, mask.shape) * mask
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": mask * 0}
-        with prepare({"model": onnx}, self._target(), BRIEF.load) as bench:
-            ((ours,),) = bench.answer("model", [feeds])
-        (theirs,) = open_session(onnx).run(None, feeds)
-        assert compare((2, 16), ours, theirs).cosine > 0.99
 
     def test_it_runs_on_this_machine_only(self) -> None:
         target = Target("far", self.runtime(), Target.parse("null@ssh:nowhere").device)

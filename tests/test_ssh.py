@@ -108,6 +108,8 @@ def write_client_config(room: Path, port: int) -> None:
         f"Host off\n  Port {free_port()}\n"
         f"Host nowhere\n  HostName nowhere.invalid\n"
         f"Host behind\n  ProxyJump pi4\n"
+        f"Host hidden\n  ProxyJump stranger\n"
+        f"Host waylaid\n  ProxyJump changed\n"
         # What would break a command if it were heeded.
         f"Host busy\n  RemoteCommand false\n  RequestTTY force\n  StrictHostKeyChecking no\n"
         f"Host *\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
@@ -170,7 +172,20 @@ def test_an_address_without_a_host_is_bad_input(address: str) -> None:
         Ssh(address)
 
 
-@pytest.mark.parametrize("host", ["changed", "revoked"])
+def test_nobody_is_asked_about_the_key_of_a_jump_host(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh hands none of its options on to the client that reaches it."""
+    asked = tmp_path / "asked"
+    window = server.program("askpass", f"touch {asked}", "echo yes")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("SSH_ASKPASS", str(window))
+    check = Ssh("hidden").check()
+    assert (check.usable, check.why) == (False, "its host key is not known here")
+    assert not asked.exists()
+
+
+@pytest.mark.parametrize("host", ["changed", "revoked", "waylaid"])
 def test_a_host_with_another_key_than_is_known_is_refused(
     server: Server, onnx: Path, host: str
 ) -> None:
@@ -215,6 +230,12 @@ def test_without_a_python_it_says_what_to_install(server: Server) -> None:
     assert check.remedy.startswith("ssh pi4 'python3 -m venv ~/.edgeprune/venv && ")
 
 
+def test_a_python_that_is_too_old_is_told(server: Server, onnx: Path) -> None:
+    server.program(str(server.home / ".edgeprune/venv/bin/python"), "echo 3.8.20 x86_64")
+    with pytest.raises(TargetError, match=r"has Python 3\.8\.20, needs 3\.9 or newer"):
+        profile({"model": onnx}, Target.parse("null@ssh:pi4"), FEW)
+
+
 def test_without_the_runtime_s_package_it_says_what_to_install(server: Server, onnx: Path) -> None:
     (server.home / ".edgeprune/venv/bin/python").unlink()
     server.program("python3", f'exec {sys.executable} -I -S "$@"')  # of the same, no packages
@@ -232,10 +253,39 @@ def test_the_line_that_installs_is_one_that_a_shell_here_reads_right() -> None:
     assert said.stdout.splitlines()[3].endswith("/bin/pip install numpy onnxruntime")
 
 
+def test_a_runtime_there_that_is_too_old_is_told_as_such(server: Server, onnx: Path) -> None:
+    """And not as a fault of the file; the library is one that says what an old one does."""
+    old = server.tmp.parent / "old" / "onnxruntime"
+    for name, source in OLD.items():
+        (old / name).parent.mkdir(parents=True, exist_ok=True)
+        (old / name).write_text(source)
+    python = server.home / ".edgeprune/venv/bin/python"
+    server.program(str(python), f'PYTHONPATH={old.parent} exec {sys.executable} "$@"')
+    with pytest.raises(TargetError, match=r"onnxruntime 1\.16\.3 is too old: Opset 20") as e:
+        profile({"model": onnx}, Target.parse("ort@ssh:pi4"), FEW)
+    assert e.value.exit_code == 4
+    assert [*server.tmp.iterdir()] == []
+
+
 def test_a_profile_that_prints_does_no_harm(server: Server, onnx: Path) -> None:
     server.program("sh", "echo 'welcome to the edge'", 'exec /bin/sh "$@"')
     taken = profile({"model": onnx}, Target.parse("null@ssh:pi4"), FEW)["model"]
     assert taken.latency.samples_ms.size == 10
+
+
+OLD = {
+    "__init__.py": """
+__version__ = "1.16.3"
+class SessionOptions:
+    def add_session_config_entry(self, name, value): pass
+def get_available_providers(): return ["CPUExecutionProvider"]
+def InferenceSession(*words, **options):
+    raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Load model from x failed: "
+        "Opset 20 is under development and support for this is limited.")
+""",
+    "capi/onnxruntime_pybind11_state.py": "class NotImplemented(Exception): pass\n",
+    "capi/__init__.py": "",
+}
 
 
 def cat_that_loses(server: Server, times: int) -> Path:
@@ -410,8 +460,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_model_is_compressed_for_it(server: Server, tiny_model: Path, tmp_path: Path) -> None:
-    """Table, candidates and verdict are all measured there."""
+@pytest.fixture
+def little(tiny_model: Path, tmp_path: Path) -> list[str]:
+    """The words that compress a little model for the device, into tmp_path / "run"."""
     task = tmp_path / "task"
     task.mkdir()
     random = Random(0)
@@ -422,17 +473,48 @@ def test_a_model_is_compressed_for_it(server: Server, tiny_model: Path, tmp_path
             lines.append(json.dumps({"text": text, "label": f"mostly {letter}"}))
         (task / f"{split}.jsonl").write_text("\n".join(lines))
     words = ["compress", "--model", str(tiny_model), "--task", str(task), "--budget", "50%"]
-    words += ["--target", "null@ssh:pi4", "--effort", "quick", "--out", str(tmp_path / "run")]
+    return [*words, "--target", "null@ssh:pi4", "--effort", "quick", "--out", str(tmp_path / "run")]
+
+
+def edgeprune(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("faults"))}
-    said = subprocess.run(
-        [sys.executable, "-c", LITTLE, *words], **{**TEXT, "timeout": 600}, env=environment
-    )
+    command = [sys.executable, "-c", LITTLE, *words]
+    return subprocess.run(command, **{**TEXT, "timeout": 600}, env=environment)
+
+
+def check_met(said: subprocess.CompletedProcess[str], run: Path) -> None:
     assert said.returncode in (0, 1), said.stderr  # 1: so little training may cost the floor
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = json.loads((run / "report.json").read_text())
     assert report["verdict"]["outcome"] == "met"
     assert report["environment"]["device"] == "ssh:pi4"
     assert "null@ssh:pi4" in report["verdict"]["line"]
+
+
+def test_a_model_is_compressed_for_it(server: Server, little: list[str], tmp_path: Path) -> None:
+    """Table, candidates and verdict are all measured there."""
+    check_met(edgeprune(*little), tmp_path / "run")
     assert [*server.tmp.iterdir()] == []
+
+
+def test_a_run_whose_link_breaks_is_resumed(
+    server: Server, little: list[str], tmp_path: Path
+) -> None:
+    """While its latency table is measured; what it had until then it keeps."""
+
+    def kill() -> None:
+        until(lambda: launched(server))
+        for pid in server.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    said = edgeprune(*little)
+    thread.join()
+    assert said.returncode == 4, said.stderr
+    assert "the link broke" in said.stderr
+    until(lambda: not [*server.tmp.iterdir()])
+    check_met(edgeprune("resume", str(tmp_path / "run")), tmp_path / "run")
 
 
 def test_the_command_exits_6_for_another_host_key(server: Server, onnx: Path) -> None:

@@ -13,6 +13,18 @@ FIND = """
 import importlib.util, sys
 print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)), "found")
 """
+# Whether a session file's runtime has an option; what it says of one that it lacks is the reason.
+TRY = """
+import importlib.util, sys
+specification = importlib.util.spec_from_file_location("edgeprune_session", sys.argv[1])
+session = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(session)
+try:
+    getattr(session, "check_option", lambda option: None)(sys.argv[2])
+    print("\\nhas")
+except NotImplementedError as error:
+    print(f"\\nlacks {error}")
+"""
 
 
 @dataclass(frozen=True)
@@ -62,18 +74,34 @@ def check_packages(target: Target, folder: str) -> Check:
     if finished.code or found[-1:] != ["found"]:
         last = finished.errors.strip().splitlines()[-1:] or ["no message"]
         why = f"its Python does not work: {last[0]}"
-        return Check(False, why=why, remedy=own.remedy if own else "")
+        return Check(False, why=why, remedy=own.repair if own else "")
     missing = [name for name in wanted if name not in found]
     if missing:
         why = f"its Python has no {', no '.join(missing)}"
-        line = own.remedy if own else target.device.install_line(missing)
+        line = own.repair if own else target.device.install_line(missing)
         return Check(False, why=why, remedy=line)
     return Check(True, ", ".join(wanted))
 
 
 def _look_there(target: Target) -> Check:
     with target.device.folder() as folder:
-        return check_packages(target, folder)
+        found = check_packages(target, folder)
+        asked = target.option and target.runtime.program().portable
+        return check_option(target, folder, found) if asked and found.usable else found
+
+
+def check_option(target: Target, folder: str, found: Check) -> Check:
+    """What was found, unless the runtime there does not have what stands behind its colon."""
+    program, device = target.runtime.program(), target.device
+    words = [*device.starts(program), "-c", TRY, device.push(program.session, folder)]
+    finished = device.run([*words, target.option], folder, limit_s=60.0)
+    last = (finished.output.splitlines() or [""])[-1]
+    if last == "has":
+        return found
+    why = last.removeprefix("lacks ") or (finished.errors.splitlines() or ["no message"])[-1]
+    return Check(
+        False, why=why, remedy=f"write another, or {target.name.partition(':')[0]!r} alone"
+    )
 
 
 def _asked(check: Callable[[], Check]) -> Check:

@@ -215,7 +215,18 @@ class Bench:
             return TargetError(what, why=why, remedy="try another target or a newer runtime")
         if error["type"] == "MemoryError":
             return ResourceError(what, why=why, remedy="free memory, or measure at a smaller batch")
+        if error["stage"] == "load" and self._is_converted(error["model"]):
+            version = self.target.runtime.check().version
+            remedy = f"install {version} there, as it was converted by, or try another target"
+            return TargetError(what, why=why, remedy=remedy)
         return OnnxError(what, why=why)
+
+    def _is_converted(self, name: str) -> bool:
+        """Whether the runtime was handed what was made of a good file."""
+        if self.converted[name] == self.models[name]:
+            return False
+        load_onnx(self.models[name])
+        return True
 
     @property
     def _doctor(self) -> str:

@@ -28,7 +28,9 @@ with a Session that has
     facts() -> dict              version and options of the runtime
     clock_ns() -> int            only where its time is not the machine's: what it is timed by;
                                  its facts say {"synthetic": True} then
-and raises NotImplementedError where the runtime lacks an operator of the model or the option.
+and raises NotImplementedError where the runtime lacks an operator of the model or the option. Where
+there are options, check_option(option) tells without a model, in the same way, of one that is not
+had; `edgeprune targets doctor` asks it.
 
 The answer is lines on stdout that begin with MARK: stages while it works, then one result or one
 error, then a trailer with the sha256 of that line's JSON, so that lost output is seen.

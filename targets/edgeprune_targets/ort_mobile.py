@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from edgeprune.measure.target import Check, Program, Runtime
 from edgeprune_targets import BENCH, SESSIONS
 from edgeprune_targets.conversion import convert
+from edgeprune_targets.ort import OnnxRuntime
 
 
 class OrtMobile(Runtime):
     """Runs the very `.ort` file; beside it lies which operators a reduced build must have."""
 
     def check(self) -> Check:
-        return Check(True, version("onnxruntime"))
+        return OnnxRuntime().check()
 
     def convert(self, onnx: Path, folder: Path, *, batch: int, sequence: int) -> Path:
         python = (sys.executable, "-P")

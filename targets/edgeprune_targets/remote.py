@@ -32,6 +32,7 @@ MARK, LEASE_MARK = "edgeprune-end", "edgeprune-lease"
 BEAT_S, SILENCE_S = 5.0, 30.0
 """How often a running command hears from us, and how long it waits for that."""
 LEAVE_S = 10.0  # for what is held there to end and say so
+PYTHON = [3, 9]  # what bench.py and lease.py do with
 PUSHES = 3  # a push that arrives unlike what was sent is done again twice
 # What a runtime's own folder may hold, for its names are kept; a single file gets one of ours.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -144,7 +145,9 @@ class Link:
         self, line: str, stdin: IO[bytes] | int
     ) -> AbstractContextManager[subprocess.Popen[str]]:
         """The client with a line; it and the clients that reach its jump hosts end with this."""
-        return child_process([*self.client, line], stdin=stdin)
+        # Those of jump hosts get none of our options; without a terminal they would open a window.
+        silent = os.environ | {"SSH_ASKPASS_REQUIRE": "never"}
+        return child_process([*self.client, line], stdin=stdin, environment=silent)
 
 
 def _line(script: str, *words: str) -> str:
@@ -249,8 +252,13 @@ class Survey:
             return Check(False, why=why, remedy="measure on a device that does")
         if not self._python:
             return Check(False, why="has no Python that starts", remedy=install)
-        said = f"Linux {self._said('kernel')} {self._said('machine')}"
-        return Check(True, f"{said}, Python {self._said('version').partition(' ')[0]}")
+        version = self._said("version").partition(" ")[0]
+        if [int(part) for part in version.split(".")[:2]] < PYTHON:
+            why = f"has Python {version}, needs {'.'.join(map(str, PYTHON))} or newer"
+            return Check(False, why=why, remedy="install a newer one there: docs/devices.md")
+        return Check(
+            True, f"Linux {self._said('kernel')} {self._said('machine')}, Python {version}"
+        )
 
     def facts(self, device: str) -> dict[str, Any]:
         version, _, runs = self._said("version").partition(" ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 from onnxruntime.tools.convert_onnx_models_to_ort import (
     OptimizationStyle,
     convert_onnx_models_to_ort,
@@ -18,12 +19,15 @@ from onnxruntime.tools.mobile_helpers.usability_checker import analyze_model
 
 def convert(onnx: str, folder: str, *, batch: int, sequence: int) -> str:
     source, out = Path(onnx), Path(folder)
-    convert_onnx_models_to_ort(
-        source,
-        output_dir=out,
-        optimization_styles=[OptimizationStyle.Fixed],
-        enable_type_reduction=True,
-    )
+    try:
+        convert_onnx_models_to_ort(
+            source,
+            output_dir=out,
+            optimization_styles=[OptimizationStyle.Fixed],
+            enable_type_reduction=True,
+        )
+    except Unsupported as error:
+        raise NotImplementedError(str(error)) from None
     analyze_model(source, logger=writing_to(out / "usability.txt"))
     return str(out / source.with_suffix(".ort").name)
 

@@ -9,6 +9,7 @@ from typing import Any
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
+from openvino import opset13 as opset  # noqa: E402
 
 PRECISIONS = ("f32", "bf16", "f16")
 
@@ -17,25 +18,12 @@ class Session:
     """A compiled model on the CPU, one stream; the precision that it runs in is among its facts."""
 
     def __init__(self, path: str, threads: int, precision: str) -> None:
-        options = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
-        }
-        self._model = openvino.compile_model(f"{path}/model.xml", "CPU", options)
-        if self._precision != precision:  # a hint: what the processor lacks is not taken
-            raise NotImplementedError(f"no {precision} on this processor; it has {self._precision}")
+        self._model = compiled(f"{path}/model.xml", threads, precision)
         self._request = self._model.create_infer_request()
         self.inputs = {
             port.get_any_name(): port.get_element_type().to_dtype().name
             for port in self._model.inputs
         }
-
-    @property
-    def _precision(self) -> str:
-        """What it computes in."""
-        return str(self._model.get_property("INFERENCE_PRECISION_HINT").to_string())
 
     def run(self, feeds: dict[str, Any]) -> list[Any]:
         found = self._request.infer(feeds, share_inputs=False, share_outputs=False)
@@ -43,7 +31,7 @@ class Session:
 
     def facts(self) -> dict[str, Any]:
         told = {
-            "precision": self._precision,
+            "precision": precision_of(self._model),
             "threads": self._model.get_property("INFERENCE_NUM_THREADS"),
             "streams": self._model.get_property("NUM_STREAMS"),
         }
@@ -51,7 +39,31 @@ class Session:
         return {"name": "openvino", "version": version} | {k: str(v) for k, v in told.items()}
 
 
+def compiled(model: Any, threads: int, precision: str) -> Any:
+    """A model, or the one at a path. Raises NotImplementedError for a precision that is not had."""
+    if precision not in PRECISIONS:
+        raise NotImplementedError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    found = openvino.compile_model(model, "CPU", options)
+    if precision_of(found) != precision:  # a hint: what the processor lacks is not taken
+        raise NotImplementedError(f"no {precision} on this processor; it has {precision_of(found)}")
+    return found
+
+
+def precision_of(model: Any) -> str:
+    """What a compiled model computes in."""
+    return str(model.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def check_option(option: str) -> None:
+    nothing = opset.parameter([1])
+    compiled(openvino.Model([nothing], [nothing]), 1, option)
+
+
 def open_session(path: str, *, threads: int, seed: int, option: str = "f32") -> Session:
-    if option not in PRECISIONS:
-        raise NotImplementedError(f"no precision {option!r}; there are {', '.join(PRECISIONS)}")
     return Session(path, threads, option)

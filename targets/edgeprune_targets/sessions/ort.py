@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 # Read when the library is loaded: from 1.32 on it sends usage data, from threads of its own.
@@ -20,6 +21,11 @@ CONFIG = {
     # Which provider runs which operators; unknown to releases before 1.24, which ignore it.
     "session.record_ep_graph_assignment_info": "1",
 }
+# What a release says of a file that is newer than it.
+TOO_OLD = re.compile(
+    r"Opset \d+ is under development|Unsupported model IR version: \d+"
+    r"|\S+ is not a registered function"
+)
 DTYPES = {
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
@@ -85,9 +91,19 @@ def provider_named(option: str) -> str:
     return there[option.lower()]
 
 
+def check_option(option: str) -> None:
+    provider_named(option)
+
+
 def open_session(path: str, *, threads: int, seed: int, option: str = "cpu") -> Session:
     provider = provider_named(option)
     try:
         return Session(path, threads, provider)
     except Unsupported as error:
         raise NotImplementedError(str(error)) from None
+    except Exception as error:  # the library's exceptions share no base class of their own
+        newer = TOO_OLD.search(str(error))
+        if newer is None:
+            raise
+        why = f"onnxruntime {onnxruntime.__version__} is too old: {newer[0]}"
+        raise NotImplementedError(why) from None
