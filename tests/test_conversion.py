@@ -29,6 +29,7 @@ from edgeprune.measure.launch import Load, prepare
 from edgeprune.measure.profile import Settings, profile
 from edgeprune.measure.target import Check, Program, Runtime, Target
 from edgeprune.testing import save_tiny_onnx
+from edgeprune_cli.app import main
 from edgeprune_targets import BENCH, SESSIONS
 from edgeprune_targets.conversion import convert
 
@@ -331,4 +332,24 @@ def test_what_answers_otherwise_is_not_kept(
     monkeypatch.setattr(Target, "parse", lambda _: mine)
     with pytest.raises(ParityError):
         edgeprune.convert(model, tmp_path / "new", target="mine", sequence=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_several_lengths_get_a_folder_each(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mobile"
+    words = ["convert", str(model), "--target", "ort-mobile", "--out", str(out), "--json"]
+    assert main([*words, "--sequence", "8", "--sequence", "4"]) == 0
+    assert [told["sequence"] for told in json.loads(capsys.readouterr().out)] == [4, 8]
+    for length in (4, 8):
+        facts = json.loads((out / str(length) / "converted.json").read_text())
+        assert facts["parity"]["shape"] == [1, length]
+        assert facts["sha256"] == file_digest(out / str(length) / "model.ort")
+    assert {path.name for path in out.iterdir()} == {"4", "8"}
+
+
+def test_of_several_lengths_all_are_kept_or_none(model: Path, tmp_path: Path) -> None:
+    words = ["convert", str(model), "--target", "ort-mobile", "--out", str(tmp_path / "new")]
+    assert main([*words, "--sequence", "8", "--sequence", "0"]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -524,7 +524,10 @@ def convert(
         typer.Option(help="A runtime, or runtime@device where it is tried.", show_default=False),
     ],
     batch: Batch = None,
-    sequence: Tokens = None,
+    sequence: Annotated[
+        list[int] | None,
+        _option("Tokens a row has; several make a folder for each.", MEASURING, 128),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -533,12 +536,21 @@ def convert(
 
     \b
     edgeprune convert runs/mrpc --target mnn --out mrpc-mnn
+    edgeprune convert runs/mrpc --target litert --sequence 32 --sequence 128 --out mrpc-litert
     """
-    made = edgeprune.convert(path, out, target=target, batch=batch, sequence=sequence)
+    from edgeprune.gate.convert import convert_buckets
+
+    lengths = sequence or []
+    if len(lengths) > 1:
+        made = convert_buckets(path, out, target=target, batch=batch, sequences=lengths)
+    else:
+        only = next(iter(lengths), None)
+        made = [edgeprune.convert(path, out, target=target, batch=batch, sequence=only)]
     if json:
-        show.out(show.paths_json(made.facts))
+        facts = [one.facts for one in made]
+        show.out(show.paths_json(facts if len(lengths) > 1 else facts[0]))
     elif not quiet:
-        show.err(show.converted(made))
+        show.err("\n".join(map(show.converted, made)))
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,7 @@ def convert(
     input shape, how like the answers are, and the runtime's version. Raises InputError,
     ParityError, TargetError, ResourceError, RefusedError.
     """
-    out = Path(out)
-    if out.exists():
-        raise RecipeError(f"--out {out}", why="exists already", remedy="give a new folder")
+    out = _new(Path(out))
     subject, on = Subject.find(Path(path)), Target.parse(target)
     conditions = subject.conditions.but({"batch": batch, "sequence": sequence})
     check_onnx(subject.onnx)
@@ -69,18 +68,50 @@ def convert(
             "parity": check_converted(bench, "model", subject.rows),
             "files": {f.relative_to(room).as_posix(): file_digest(f) for f in files(room)},
         }
-        _publish(room, facts, out)
+        (room / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        _publish(room, out)
     return Converted(out, out / model.name, json.loads(json.dumps(facts)))
 
 
-def _publish(room: Path, facts: dict[str, Any], out: Path) -> None:
-    """The room's files and the facts under their own name at once."""
+def convert_buckets(
+    path: Path | str,
+    out: Path | str,
+    *,
+    target: str,
+    sequences: Sequence[int],
+    batch: int | None = None,
+) -> list[Converted]:
+    """As `convert`, for each of the lengths in a folder named by it: all of them, or none.
+
+    For runtimes without dynamic shapes, whose application pads a text to the nearest length.
+    """
+    out, lengths = _new(Path(out)), sorted(set(sequences))
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
+        made = [
+            convert(path, Path(scratch) / str(length), target=target, batch=batch, sequence=length)
+            for length in lengths
+        ]
+        _publish(Path(scratch), out)
+    folders = [out / str(length) for length in lengths]
+    return [
+        replace(one, folder=folder, model=folder / one.model.name)
+        for one, folder in zip(made, folders, strict=True)
+    ]
+
+
+def _new(out: Path) -> Path:
+    if out.exists():
+        raise RecipeError(f"--out {out}", why="exists already", remedy="give a new folder")
+    return out
+
+
+def _publish(room: Path, out: Path) -> None:
+    """The room's files under their own name at once."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".converted.") as temporary:
             new = Path(temporary) / out.name
             shutil.copytree(room, new)
-            (new / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             new.rename(out)
     except OSError as error:
         why = error.strerror or "cannot be written"
