@@ -502,7 +502,7 @@ def test_a_run_whose_link_breaks_is_resumed(
     """While its latency table is measured; what it had until then it keeps."""
 
     def kill() -> None:
-        until(lambda: launched(server))
+        until(lambda: launched(server), limit_s=300)
         for pid in server.sessions():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
