@@ -479,7 +479,7 @@ def little(tiny_model: Path, tmp_path: Path) -> list[str]:
 def edgeprune(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("faults"))}
     command = [sys.executable, "-c", LITTLE, *words]
-    return subprocess.run(command, **{**TEXT, "timeout": 600}, env=environment)
+    return subprocess.run(command, **{**TEXT, "timeout": 1800}, env=environment)
 
 
 def check_met(said: subprocess.CompletedProcess[str], run: Path) -> None:
