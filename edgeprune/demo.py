@@ -207,6 +207,7 @@ budget: ["50%"]        # of the unpruned model's latency; "5ms" or "5ms@p95" say
 target: ort            # where latency counts; `edgeprune targets list` shows what is usable here
 sequence: 32           # tokens a row is measured and cut at: commands are short
 
+floor: 0.9             # at least so much of the unpruned model's score must be left
 effort: quick          # then standard, thorough: longer search and training
 out: run               # the run folder: report, bundle, and what a second call need not redo
 """
