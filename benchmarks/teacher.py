@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--effort", default="quick")
     asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        asked.scratch = Path(scratch)
+        compare(asked)
+
+
+def compare(asked: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     there = {(row["task"], row["seed"], row["start"], row["how"]) for row in rows}
     for seed, task in itertools.product(range(asked.seeds), asked.only):
@@ -86,11 +93,11 @@ def main() -> None:
 
 
 def recipe(task: str, seed: int, asked: argparse.Namespace) -> Recipe:
-    out = Path("runs") / "teacher"
     if task == DEMO:
         # The rows are the demo's own; the seed is that of heads and batches.
-        path = write_demo(out / "demo") if not (out / "demo").exists() else out / "demo/recipe.yaml"
-        return Recipe.read(path, {"effort": asked.effort, "seed": str(seed), "out": str(out)})
+        path = write_demo(asked.scratch / f"demo-{seed}")
+        options = {"effort": asked.effort, "seed": str(seed), "out": str(asked.scratch / "run")}
+        return Recipe.read(path, options)
     auxiliary, rows = TASKS[task]
     return Recipe(
         model="demo",
@@ -99,7 +106,7 @@ def recipe(task: str, seed: int, asked: argparse.Namespace) -> Recipe:
         train_size=rows,
         effort=asked.effort,
         seed=seed,
-        out=out,
+        out=asked.scratch / "run",
     )
 
 
