@@ -23,7 +23,7 @@ from transformers import logging as transformers_logging
 from transformers.activations import ACT2FN
 
 from edgeprune.errors import ModelError
-from edgeprune.model_folder import check_config, read_config
+from edgeprune.model_folder import read_config
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.tensors import save_tensors
 
@@ -334,16 +334,17 @@ def _shape_of(config: PretrainedConfig, family: Family, layers: Sequence[nn.Modu
 
 
 def load_pretrained(name: str) -> tuple[Encoder, Any]:
-    """The encoder and the tokenizer of a folder or a hub name, as `find_model` gives it.
+    """The encoder and the tokenizer of a folder, as `find_model` gives it.
 
     Reads safetensors only, runs no code that comes with a model. Raises ModelError,
     RefusedError.
     """
+    fields = read_config(Path(name))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        config = _config_of(name)
+        config = type(AutoConfig.for_model(fields["model_type"])).from_dict(fields)
         model, loading = AutoModel.from_pretrained(
             name,
             config=config,
@@ -352,10 +353,13 @@ def load_pretrained(name: str) -> tuple[Encoder, Any]:
             output_loading_info=True,
             dtype=torch.float32,
             attn_implementation="eager",
+            ignore_mismatched_sizes=True,  # they are told below, with their names
         )
         tokenizer = AutoTokenizer.from_pretrained(name, config=config, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        remedy = "" if Path(name).exists() else "give a folder, or check the name and the network"
+    except MemoryError:
+        raise
+    except Exception as error:  # a stranger's files bring out assertions and missing attributes too
+        remedy = "check its config.json and the tokenizer's files"
         raise ModelError(f"model {name}", why=_first_line(error), remedy=remedy) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -366,21 +370,21 @@ def load_pretrained(name: str) -> tuple[Encoder, Any]:
             why=f"{len(tokenizer)} tokens, but the embedding has {config.vocab_size} rows",
             remedy="give the tokenizer that the model was trained with",
         )
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"tokenizer of {name}",
+            why="has no token to pad with",
+            remedy='name it in tokenizer_config.json: "pad_token": "[PAD]"',
+        )
     return adopt(model), tokenizer
 
 
-def _config_of(name: str) -> PretrainedConfig:
-    """A hub's config is looked at as a folder's is: before anything acts on it."""
-    if Path(name).is_dir():
-        fields = read_config(Path(name))
-    else:
-        fields, _ = PretrainedConfig.get_config_dict(name)
-        check_config(fields, f"config of {name}")
-    return type(AutoConfig.for_model(fields["model_type"])).from_dict(fields)
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    """Of what it says; the second too, where the first only announces it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    told = " ".join(lines[: 1 + lines[0].endswith(":")])[:300]
+    is_bare = isinstance(error, KeyError) or not told  # which says no more than the key
+    return f"{type(error).__name__} {told}".strip() if is_bare else told
 
 
 def _check_weights(source: str, model: PreTrainedModel, loading: Mapping[str, Any]) -> None:
@@ -389,6 +393,14 @@ def _check_weights(source: str, model: PreTrainedModel, loading: Mapping[str, An
         raise ModelError(
             f"model {source}",
             why=f"{len(missing)} tensors missing, {sorted(missing)[0]} among them",
+        )
+    mismatched = sorted(loading["mismatched_keys"])
+    if mismatched:
+        tensor, found, wanted = mismatched[0]
+        raise ModelError(
+            f"model {source}: {tensor}",
+            why=f"has the shape {list(found)}, its config wants {list(wanted)}",
+            remedy="give the config.json that belongs to the weights",
         )
     layers = f"{FAMILIES[model.config.model_type].layers}."
     # Heads of other tasks have no place here; layers without one mean another config.

@@ -109,6 +109,8 @@ class DataError(InputError):
 class ModelError(InputError):
     """A pretrained model's folder, weights or tokenizer cannot be used.
 
+    - no such folder, nor a model of that name on the hub or in its cache: check the path, the name
+      and the network
     - a config.json that is missing, no JSON, or of another kind of model: give one of the encoders
       that the message lists
     - only pickled weights: load them where you trust them, and `model.save_pretrained(folder)`

@@ -58,7 +58,7 @@ class Inputs:
     effort: Effort
     transfer: Transfer
     targets: tuple[Target, ...]
-    model: str  # a folder or a hub name
+    model: str  # its folder
     task: Task
     candidates: tuple[Task, ...]
     """Auxiliary tasks, of which the stages work with the first."""
@@ -74,7 +74,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     check_run_folder(recipe.out)
     targets = _targets(recipe)
     recipe = _as_taken(recipe, targets)
-    model, votes = find_model(recipe.model), tuple(_votes(recipe))
+    votes = tuple(_votes(recipe))
     task = load_task(
         recipe.task,
         text=recipe.text,
@@ -108,6 +108,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
             why="is plain text, which cannot be ranked: it has no labels",
             remedy="give it alone, or tasks only",
         )
+    model = find_model(recipe.model)  # last: it may have to be fetched
     effort = EFFORTS[recipe.effort]
     return Inputs(recipe, effort, transfer, targets, model, task, candidates, votes)
 

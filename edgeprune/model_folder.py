@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from edgeprune import hub
 from edgeprune.errors import ModelError, RefusedError
 from edgeprune.hashing import file_digest
 from edgeprune.recipe import DEMO
@@ -21,6 +22,8 @@ MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet
 CODE_KEYS = ("auto_map", "trust_remote_code", "_attn_implementation_internal")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 READ = (".safetensors", ".json", ".txt", ".model")
+CARD = "README.md"
+BUNDLE_MARK = "edgeprune.json"  # lies in bundles, which hold no weights but a file that was pruned
 SIZES = (  # what a config counts, by the names of all families
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("dim", "n_layers", "n_heads", "hidden_dim"),
@@ -33,25 +36,61 @@ MAX_CARD_BYTES = 1_000_000
 
 
 def find_model(source: str) -> str:
-    """The folder, checked, or the hub name that a recipe's `model` stands for."""
-    name = str(_demo_model()) if source == DEMO else source
-    if Path(name).exists() or _looks_like_a_path(name):
-        check_folder(Path(name))
-    return name
+    """The folder, checked, that a recipe's `model` stands for; fetched where it is on the hub.
+
+    Raises ModelError, RefusedError.
+    """
+    found = str(_demo_model()) if source == DEMO else source
+    if not Path(found).exists() and hub.NAME.fullmatch(found) and not found.startswith("."):
+        found = _of_the_hub(found)
+    check_folder(Path(found))
+    return found
 
 
 def folder_digest(found: str) -> str:
-    """sha256 of what is read of a model's folder; empty for a name of the hub, which may move on.
-
-    That is weights, configs and tokenizer.
-    """
+    """sha256 of what is read of a model's folder: weights, configs and tokenizer."""
     files = sorted(path for path in Path(found).glob("*") if path.suffix in READ)
     told = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
-    return hashlib.sha256(told.encode()).hexdigest() if files else ""
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _looks_like_a_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
+def _of_the_hub(name: str) -> str:
+    """A model's folder in the hub's cache, as new as can be had. Raises ModelError."""
+    try:
+        silent = hub.silence(name, "model")
+    except LookupError:
+        raise ModelError(
+            f"model {name!r}",
+            why="no folder here, and no such public model on the hub",
+            remedy="check the path or the name",
+        ) from None
+
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    bars = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return snapshot_download(
+            name,
+            allow_patterns=[*(f"*{suffix}" for suffix in READ), CARD],
+            ignore_patterns="*/*",
+            local_files_only=bool(silent),
+        )
+    except Exception as error:  # its HTTP client's errors share no base that it exports
+        if silent:
+            why = f"no folder here, not whole in the cache, and no hub ({silent})"
+        else:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        remedy = "check the path, or the network"
+        raise ModelError(f"model {name!r}", why=why, remedy=remedy) from error
+    finally:
+        if not bars:
+            enable_progress_bars()
 
 
 def _demo_model() -> Path:
@@ -74,6 +113,8 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(f"model {folder}", why="not a folder", remedy="give the folder around it")
     _check_entries(folder)
+    if (folder / BUNDLE_MARK).exists():
+        raise _pruned_already(f"model folder {folder}")
     config = read_config(folder)
     for name in ("tokenizer_config.json", "generation_config.json"):
         if (folder / name).is_file():
@@ -169,11 +210,7 @@ def check_config(fields: Mapping[str, Any], where: str) -> None:
     """What a config.json may ask for, `where` naming it. Raises ModelError, RefusedError."""
     _refuse_code(fields, where)
     if "edgeprune" in fields:
-        raise ModelError(
-            where,
-            why="already pruned by edgeprune",
-            remedy="start from the encoder that it was made from",
-        )
+        raise _pruned_already(where)
     if "quantization_config" in fields:
         raise ModelError(where, why="already quantised", remedy="give fp32 weights")
     if fields.get("model_type") not in MODEL_TYPES:
@@ -204,10 +241,15 @@ def _check_sizes(fields: Mapping[str, Any], where: str) -> None:
             raise ModelError(where, why=why, remedy="give the model's own config.json")
 
 
+def _pruned_already(where: str) -> ModelError:
+    remedy = "start from the encoder that it was made from"
+    return ModelError(where, why="already pruned by edgeprune", remedy=remedy)
+
+
 def licence_of(folder: Path) -> str | None:
     """What the model card in a model's folder says of its licence; None where it says nothing."""
     try:
-        with (folder / "README.md").open("rb") as file:
+        with (folder / CARD).open("rb") as file:
             text = file.read(MAX_CARD_BYTES).decode("utf-8", "replace")
         _, head, _ = text.split("---\n", 2)
         licence = yaml.safe_load(head).get("license")

@@ -14,7 +14,6 @@ from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
 from edgeprune.measure.samples import Question
 from edgeprune.model_folder import folder_digest, licence_of
-from edgeprune.preflight import check_room
 from edgeprune.progress import Progress
 from edgeprune.publish import publish_link
 from edgeprune.recipe import Recipe
@@ -65,18 +64,15 @@ PRICED_BY = {"pooled": "statistics pooled", "auxiliary": "by the auxiliary text 
 def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[Report]:
     """Compress the encoder to each budget of the recipe; a report each, in their order.
 
-    Latency is settled before training is paid for: an unreachable budget ends the run at once.
+    The run folder is made once nothing that was given can be wrong any more. Latency is settled
+    before training is paid for: an unreachable budget ends the run at once.
     """
-    recipe = inputs.recipe
+    recipe, materials = inputs.recipe, prepare(inputs)
     with (
         open_run(recipe.out, progress, restart=restart) as opened,
         recording(opened, recipe, facts_of(inputs), folder_digest(inputs.model)) as run,
     ):
-        inputs, picked = pick_auxiliary(run, inputs)
-        materials = prepare(inputs)
-        if not Path(inputs.model).is_dir():  # of the hub: only now it is known how big it is
-            tensors = materials.encoder.state_dict()
-            check_room(inputs, {name: tensor.nbytes for name, tensor in tensors.items()})
+        materials, picked = pick_auxiliary(run, materials)
         timing = time_targets(run, materials)
         check_feasible(recipe.budgets, timing, materials.encoder.shape)
         teacher = teach_teacher(run, materials)
@@ -228,7 +224,7 @@ def model_facts(materials: Materials, config: Mapping[str, Any]) -> ModelFacts:
     """What the bundle tells of its model beside the report."""
     asked, found = materials.recipe.model, Path(materials.inputs.model)
     return ModelFacts(
-        base=Path(asked).name if found.is_dir() else asked,
+        base=Path(asked).name if Path(asked).is_dir() else asked,
         family=str(config["model_type"]),
         licence=licence_of(found),
         labels=materials.task.labels,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +27,9 @@ class Needs:
     memory_mb: float
 
     @classmethod
-    def of(cls, inputs: Inputs, tensors: Mapping[str, int] | None = None) -> Needs:
-        """`tensors` are the model's by their bytes, where no folder tells them."""
-        if tensors is None:
-            files = [tensor_bytes(path) for path in Path(inputs.model).glob("*.safetensors")]
-            tensors = {name: size for file in files for name, size in file.items()}
-        rows = {name: size / 1e6 for name, size in tensors.items()}
+    def of(cls, inputs: Inputs) -> Needs:
+        files = [tensor_bytes(path) for path in Path(inputs.model).glob("*.safetensors")]
+        rows = {name: size / 1e6 for file in files for name, size in file.items()}
         whole = sum(rows.values())
         # The embeddings stay as they are, so that snapshots leave them out.
         learned = sum(mb for name, mb in rows.items() if "embeddings." not in name)
@@ -46,9 +42,9 @@ class Needs:
         return cls(kept + snapshots + whole, 2 * whole, memory)
 
 
-def check_room(inputs: Inputs, tensors: Mapping[str, int] | None = None) -> None:
+def check_room(inputs: Inputs) -> None:
     """Raises ResourceError, which tells what the run needs and what there is."""
-    needs, out = Needs.of(inputs, tensors), inputs.recipe.out
+    needs, out = Needs.of(inputs), inputs.recipe.out
     there = sum(disk_mb(out / name) for name in (STAGES, SNAPSHOTS) if (out / name).is_dir())
     _check_disk(out, max(0.0, needs.disk_mb - there), "another --out")
     _check_disk(_temporary(), needs.scratch_mb, "another TMPDIR")

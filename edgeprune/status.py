@@ -8,7 +8,7 @@ state                  as the run last said: running, finished, failed or interr
 error                  one line, of a run that failed
 pid, started, updated  its process, its first and its last word
 recipe                 what is asked, complete, with absolute paths
-model                  sha256 of its weights, config and tokenizer; empty for one of the hub
+model                  sha256 of its weights, config and tokenizer
 data                   by "task" and "auxiliary": names, numbers of rows, and a digest of them
 stages                 the rows of `course.StageRow`, in order
 used                   the folders below stages/ that this call made or found so far

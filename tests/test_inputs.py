@@ -24,6 +24,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
+import edgeprune
 from edgeprune.errors import (
     DataError,
     EdgepruneError,
@@ -265,6 +266,7 @@ MODEL_CASES: dict[str, tuple[Spoil, str, str]] = {
     "tokenizer's own code": (config("tokenizer_config.json", auto_map={}), "EP600", CODE),
     "tokenizer config not JSON": (put("tokenizer_config.json", b"{"), "EP140", "not UTF-8 JSON"),
     "pruned": (config(edgeprune={"version": 1}), "EP140", "already pruned by edgeprune"),
+    "a bundle": (put("edgeprune.json", b"{}"), "EP140", "already pruned by edgeprune"),
     "quantised": (config(quantization_config={"bits": 4}), "EP140", "already quantised"),
     "no weights": (remove(WEIGHTS), "EP140", "has no weights"),
     "only pickled": (only_pickled, "EP140", "only pickled weights, which can run code"),
@@ -1273,11 +1275,7 @@ def test_odd_names_of_folders_are_just_names(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_name_that_is_no_folder_is_left_to_the_hub() -> None:
-    assert find_model("nobody/has-this") == "nobody/has-this"
-
-
-@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "a/b/c", "~/nowhere"])
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "a/b/c", "~/nowhere", "no where"])
 def test_what_looks_like_a_path_is_not_asked_of_the_hub(name: str) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         find_model(name)
@@ -1314,9 +1312,24 @@ def a_missing_shard(folder: Path) -> None:
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
 
 
+def unpadded(folder: Path) -> None:
+    fields = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields | {"pad_token": None}))
+
+
 LOADED: dict[str, tuple[Spoil, str]] = {
     "missing tensors": (tensors(without_two), "2 tensors missing.*layer.0.attention.self.query"),
-    "wrong shape": (tensors(reshaped), "model"),
+    "wrong shape": (
+        tensors(reshaped),
+        r"0.attention.self.query.weight — has the shape \[32, 16\], its config wants \[32, 32\]",
+    ),
+    "activation unknown": (config(hidden_act="swoosh"), "'swoosh'"),
+    "activation a number": (config(hidden_act=5), "'hidden_act' expected str, got int"),
+    "padding outside": (config(pad_token_id=99_999), "Padding_idx must be within"),
+    "type of numbers unknown": (config(dtype="float13"), "float13"),
+    "tokenizer's class a number": (config("tokenizer_config.json", tokenizer_class=5), "'int'"),
+    "tokenizer's config a list": (put("tokenizer_config.json", b"[]"), "'list'"),
+    "no padding": (unpadded, "has no token to pad with"),
     "missing shard": (a_missing_shard, "model"),
     "vocabulary": (one_more_token, "66 tokens, but the embedding has 65 rows"),
     "tokenizer not JSON": (put(TOKENIZER, b"{"), "model"),
@@ -1384,10 +1397,16 @@ def test_code_that_comes_with_a_model_is_refused_at_loading_too(folder: Path) ->
         load(folder)
 
 
-def test_a_hub_that_does_not_have_it_is_told_with_a_remedy() -> None:
-    with pytest.raises(ModelError, match="check the name and the network") as caught:
-        load("nobody/has-this")
-    assert len(str(caught.value).splitlines()) == 1
+@targets_installed
+@pytest.mark.parametrize("case", ["missing tensors", "wrong shape"])
+def test_what_only_loading_shows_leaves_no_run_folder(
+    folder: Path, recipe: Recipe, case: str
+) -> None:
+    spoil, said = LOADED[case]
+    spoil(folder)
+    with pytest.raises(ModelError, match=said):
+        edgeprune.compress(recipe)
+    assert not recipe.out.exists()
 
 
 # --- the recipe as a whole ---------------------------------------------------------------------

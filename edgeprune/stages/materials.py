@@ -114,6 +114,13 @@ class Materials:
         is_text = self.auxiliary is not None and self.auxiliary.kind == "text"
         return Blanks.of(self.tokenizer) if is_text else None
 
+    def with_auxiliary(self, task: Task) -> Materials:
+        """The same with one of the candidates alone."""
+        rows, length = task.train, self.recipe.sequence
+        found = tokenize(self.tokenizer, rows.texts, rows.pairs, length)
+        inputs = replace(self.inputs, candidates=(task,))
+        return replace(self, inputs=inputs, tokens={**self.tokens, "auxiliary": found})
+
     def schedule(self, steps: int, *, recovery: bool = False) -> Schedule:
         rate = RATE if self.encoder.shape.hidden < WIDE else WIDE_RATE
         if recovery:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.encoder import Classifier, load_pretrained
-from edgeprune.inputs import Inputs
+from edgeprune.encoder import Classifier
 from edgeprune.learn.answers import Sample, accelerator, features
 from edgeprune.run import Run, write_json
-from edgeprune.stages.materials import digest_of_encoder, learnt_how
+from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import tokenize
 
@@ -32,17 +32,18 @@ class Promise:
     score: float
 
 
-def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
-    """The inputs with the most promising candidate alone, and what to say of the others.
+def pick_auxiliary(run: Run, materials: Materials) -> tuple[Materials, tuple[str, ...]]:
+    """The materials with the most promising candidate alone, and what to say of the others.
 
     A cheap proxy for training on each (after Puigcerver et al. 2020, arXiv 2009.13239): on the
     features of the encoder as it is, a linear model learns a candidate's labels. What that model
     answers on the target's rows becomes their only features, and the score is that of a row's
     label by its nearest neighbours, itself left out.
     """
+    inputs, tokenizer = materials.inputs, materials.tokenizer
     if not (inputs.candidates and inputs.recipe.ranks_auxiliary):
-        return inputs, ()
-    encoder, tokenizer = load_pretrained(inputs.model)
+        return materials, ()
+    encoder = copy.deepcopy(materials.encoder)  # it is moved to where it works
 
     def build(folder: Path) -> None:
         seed, length = inputs.recipe.seed, inputs.recipe.sequence
@@ -59,7 +60,7 @@ def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
         write_json(folder / "ranking.json", [asdict(one) for one in found])
 
     made_from: dict[str, Any] = {
-        "encoder": digest_of_encoder(encoder, tokenizer),
+        "encoder": materials.encoder_digest,
         "task": inputs.task.digest,
         "candidates": [task.digest for task in inputs.candidates],
         "sequence": inputs.recipe.sequence,
@@ -72,7 +73,7 @@ def pick_auxiliary(run: Run, inputs: Inputs) -> tuple[Inputs, tuple[str, ...]]:
     told = ", ".join(f"{found[i].task} {found[i].score:.3f}" for i in order)
     note = f"auxiliary: {found[order[0]].task} taken; by the proxy: {told}"
     run.progress.note(note)
-    return replace(inputs, candidates=(inputs.candidates[order[0]],)), (note,)
+    return materials.with_auxiliary(inputs.candidates[order[0]]), (note,)
 
 
 def _features(model: Classifier, tokenizer: Any, task: Task, rows: Rows, length: int) -> Floats:

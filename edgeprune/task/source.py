@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune import hub
 from edgeprune.errors import DataError
 from edgeprune.task.table import READERS, Table, from_arrow, read
 
@@ -22,9 +23,8 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": ("test", "test_matched"),
 }
 HUB = "hf:"
-HUB_SECONDS = 1.5  # for a first answer; a download may take its time
 
-_HUB_NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.+-]+))?")
+_HUB_NAME = re.compile(rf"(?P<name>{hub.NAME.pattern})(:(?P<config>[\w.+-]+))?")
 
 
 @dataclass(frozen=True)
@@ -132,18 +132,25 @@ def _from_hub(name: str, splits: Sequence[str]) -> Source:
 
 def _downloaded(name: str, config: str | None) -> datasets.DatasetDict:
     """What `datasets` has of that name; from its cache alone where the hub does not answer."""
-    unreachable = _unreachable(name)
+    try:
+        silent = hub.silence(name, "dataset")
+    except LookupError:
+        raise DataError(
+            f"data {name!r}",
+            why="no file or folder here, and no such public data set on the hub",
+            remedy="check the path or the name",
+        ) from None
 
     import datasets
 
     offline, bars = datasets.config.HF_HUB_OFFLINE, datasets.are_progress_bars_disabled()
-    datasets.config.HF_HUB_OFFLINE = offline or bool(unreachable)
+    datasets.config.HF_HUB_OFFLINE = offline or bool(silent)
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(name, config)
     except Exception as error:  # whatever a loader of somebody's files may raise
-        if unreachable:
-            why = f"no file or folder here, not in the cache, and no hub ({unreachable})"
+        if silent:
+            why = f"no file or folder here, not in the cache, and no hub ({silent})"
             remedy = "check the path, or the network"
         else:
             why = f"{type(error).__name__}: {str(error).strip()[:300]}"
@@ -153,29 +160,6 @@ def _downloaded(name: str, config: str | None) -> datasets.DatasetDict:
         datasets.config.HF_HUB_OFFLINE = offline
         if not bars:
             datasets.enable_progress_bars()
-
-
-def _unreachable(name: str) -> str:
-    """Why the hub does not answer, or "". Raises DataError where it knows no such data set.
-
-    Asked first because `datasets` alone retries for half a minute.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-    try:
-        HfApi().dataset_info(name, timeout=HUB_SECONDS)
-    except RepositoryNotFoundError:
-        raise DataError(
-            f"data {name!r}",
-            why="no file or folder here, and no such public data set on the hub",
-            remedy="check the path or the name",
-        ) from None
-    except HfHubHTTPError as error:
-        return f"HTTP {error.response.status_code}"
-    except Exception as error:  # its HTTP client's errors share no base that it exports
-        return type(error).__name__
-    return ""
 
 
 def from_datasets(data: datasets.DatasetDict, name: str, splits: Sequence[str]) -> dict[str, Table]:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,17 +120,6 @@ def test_what_is_there_already_is_not_asked_for_again(
     stages.mkdir(parents=True)
     (stages / "there").write_bytes(bytes(int(0.6e6 * needs.disk_mb)))
     check_room(inputs)
-
-
-def test_a_model_of_the_hub_is_measured_by_its_tensors(asked: dict[str, object]) -> None:
-    inputs = read_inputs(Recipe(**asked))  # type: ignore[arg-type]
-    of_the_hub = replace(inputs, model="nobody/has-this")
-    tensors = {"embeddings.word": 40_000_000, "layer.0": 60_000_000}
-    assert Needs.of(of_the_hub).disk_mb == 0
-    assert Needs.of(of_the_hub, tensors).disk_mb > 500
-    assert Needs.of(of_the_hub, tensors).memory_mb > Needs.of(of_the_hub).memory_mb + 500
-    with pytest.raises(ResourceError, match="disk for"):
-        check_room(of_the_hub, {"layer.0": 10**18})
 
 
 def test_more_budgets_and_precisions_need_more_room(asked: dict[str, object]) -> None:
