@@ -86,6 +86,7 @@ class BudgetError(InputError):
 
     - no unit, an unknown unit, a comma, or not above zero: write "12ms", "12 ms@p95" or "50%"
     - a percentile outside 50 to under 100: write "@p95" for the 95th
+    - a percentile that takes more inferences than there are: lower it, or give `--runs mlperf`
     - a share, where the unpruned model is not at hand: give milliseconds, or check a run folder
     """
 

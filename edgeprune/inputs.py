@@ -10,6 +10,8 @@ from typing import Literal
 
 from edgeprune.effort import EFFORTS, Effort
 from edgeprune.errors import DataError, RecipeError, RefusedError
+from edgeprune.measure.looks import check_decidable
+from edgeprune.measure.profile import RUN_PLANS
 from edgeprune.measure.target import Target
 from edgeprune.model_folder import find_model
 from edgeprune.prune.votes import Vote
@@ -74,6 +76,8 @@ def read_inputs(recipe: Recipe) -> Inputs:
     check_run_folder(recipe.out)
     targets = _targets(recipe)
     recipe = _as_taken(recipe, targets)
+    for budget in recipe.budgets:
+        check_decidable(budget, RUN_PLANS[recipe.run_plan])
     votes = tuple(_votes(recipe))
     task = load_task(
         recipe.task,

@@ -12,7 +12,6 @@ from typing import Any, cast
 from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.measure.profile import Profile
-from edgeprune.measure.samples import Question
 from edgeprune.model_folder import folder_digest, licence_of
 from edgeprune.progress import Progress
 from edgeprune.publish import publish_link
@@ -53,7 +52,7 @@ from edgeprune.stages.pricing import price_structures
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.ranking import pick_auxiliary
 from edgeprune.stages.teaching import Teacher, teach_teacher
-from edgeprune.stages.timing import Timing, check_feasible, time_targets
+from edgeprune.stages.timing import Timing, check_feasible, needless, time_targets
 from edgeprune.status import facts_of, recording
 from edgeprune.task import Task
 from edgeprune.template import command_line
@@ -74,7 +73,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
     ):
         materials, picked = pick_auxiliary(run, materials)
         timing = time_targets(run, materials)
-        check_feasible(recipe.budgets, timing, materials.encoder.shape)
+        check_feasible(materials, timing, run.progress)
         teacher = teach_teacher(run, materials)
         prices = price_structures(run, materials, timing, teacher)
         dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
@@ -244,6 +243,7 @@ def tell(
     ratio = after_score / before_score if before_score > 0 else None
     shape, last = materials.encoder.shape, made.planned.rounds[-1]
     told = made.timing.targets[at]
+    doubts = [materials.task.unlearnt(before_score), needless(budget, before.latency)]
     mine = [stage for stage in run.stages if _belongs(stage.name, budget, recipe)]
     return Report(
         schema=FORMAT,
@@ -289,19 +289,12 @@ def tell(
         notes=(
             *picked,
             *materials.task.notes,
-            *filter(None, [materials.task.unlearnt(before_score), _needless(question, before)]),
+            *filter(None, doubts),
             *made.teacher.notes,
             *made.student.notes,
             *after.notes,
         ),
     )
-
-
-def _needless(question: Question, dense: Profile) -> str | None:
-    dense_ms = dense.latency.percentile(question.percentile)
-    if question.budget_ms < dense_ms:
-        return None
-    return f"the unpruned model meets the budget as it is, with {dense_ms:.2f} ms"
 
 
 def _on_targets(made: Made) -> Iterator[TargetRow]:

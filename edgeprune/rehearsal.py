@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,8 @@ from edgeprune.inputs import Inputs
 from edgeprune.latency import Budget
 from edgeprune.learn.answers import Sample
 from edgeprune.learn.train import teach
-from edgeprune.measure.profile import GLANCE, Profile, profile
+from edgeprune.measure.looks import check_decidable
+from edgeprune.measure.profile import GLANCE, RUN_PLANS, Profile, profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
@@ -90,6 +92,8 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
         files = {"dense": write(dense.layers, "fp32"), "smallest": write(empty.layers)}
         settings = materials.settings(GLANCE)
         taken = [profile(files, target, settings, progress) for target in materials.targets]
+    for budget, one in itertools.product(recipe.budgets, taken):
+        check_decidable(budget.resolve(one["dense"].latency), RUN_PLANS[recipe.run_plan])
     budgets = (_reach(budget, one) for budget in recipe.budgets for one in taken)
     dense_ms = {one["dense"].target: one["dense"].latency.p50_ms for one in taken}
     return DryRun(recipe, dense_ms, tuple(budgets), tuple(_expected(materials)))

@@ -32,7 +32,7 @@ import edgeprune
 from edgeprune.ablation import ablate, cells
 from edgeprune.compression import compress_all
 from edgeprune.effort import EFFORTS, Effort
-from edgeprune.errors import InputError, RecipeError, Unreachable
+from edgeprune.errors import BudgetError, InputError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
 from edgeprune.learn import train
 from edgeprune.learn.fit import Taught
@@ -620,6 +620,35 @@ def test_a_budget_below_the_smallest_plan_ends_before_any_training(
     # What it names can be reached.
     smallest_ms = float(caught.value.remedy.split(" is ")[1].split(" ms")[0])
     assert smallest_ms < first.report.budget.ms
+
+
+def test_a_budget_that_needs_no_pruning_is_told_before_any_training(
+    first: Made, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    class Hearing(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    out = only_the_table(first, tmp_path / "run")
+    changed = first.recipe.model_copy(update={"out": out, "budget": ["5s", "50%"]})
+    prepared = prepare(read_inputs(changed))
+    with open_run(out, SILENT) as run:
+        timed = timing.time_targets(run, prepared)
+    timing.check_feasible(prepared, timed, Hearing())
+    (line,) = told
+    assert line.startswith("the unpruned model meets 5000ms as it is, with ")
+
+
+def test_a_share_at_a_percentile_that_could_not_be_told_ends_before_any_training(
+    first: Made, tmp_path: Path
+) -> None:
+    out = only_the_table(first, tmp_path / "run")
+    changed = first.recipe.model_copy(update={"out": out, "budget": ["50%@p99.9999"]})
+    with pytest.raises(BudgetError, match=r"p99.9999 takes \d+ inferences to tell, \d+ are meas"):
+        compress_all(changed)
+    assert [path.name.split("-")[0] for path in (out / "stages").iterdir()] == ["table"]
 
 
 def test_a_sequence_longer_than_the_encoder_is_refused(first: Made, tmp_path: Path) -> None:

@@ -843,6 +843,7 @@ WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "percentile 1.5": (("--budget", "5ms@p1.5"), "EP120", "percentile"),
     "percentile a share": (("--budget", "5ms@p0.95"), "EP120", "in percent"),
     "percentile a word": (("--budget", "5ms@pmax"), "EP120", "not a number and a unit"),
+    "percentile of too few": (("--budget", "5ms@p99.99"), "EP120", "57035 inferences to tell"),
     "floor over 1": (("--floor", "1.5"), "EP110", "'floor'"),
     "floor 0": (("--floor", "0"), "EP110", "'floor'"),
     "seed negative": (("--seed=-1",), "EP110", "'seed'"),

@@ -6,16 +6,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edgeprune.errors import BudgetError
 from edgeprune.latency import Budget
 from edgeprune.measure.launch import Feeds
 from edgeprune.measure.profile import Profile, Settings, profile
 from edgeprune.measure.samples import Question, Sampled
 from edgeprune.measure.target import Target
-from edgeprune.measure.verdict import MOST_LOOKS
+from edgeprune.measure.verdict import MOST_LOOKS, least_size
 from edgeprune.progress import SILENT, Progress
 
 Profiles = Mapping[str, Profile]
 Ask = Callable[[Profiles], Mapping[str, Budget]]
+
+
+def check_decidable(budget: Budget, settings: Settings, confidence: float = 0.99) -> None:
+    """That the last look has enough inferences of about the budget's ms to tell its percentile.
+
+    Raises BudgetError.
+    """
+    if budget.ms is None:
+        return  # not known yet
+    needed = least_size(budget.percentile / 100, (1 - confidence) / MOST_LOOKS)
+    first = max(settings.launches * settings.iterations, 1000 * settings.least_s / budget.ms)
+    most = int(first * 2 ** (MOST_LOOKS - 1))
+    if most < needed:
+        raise BudgetError(
+            f"budget {budget}",
+            why=f"p{budget.percentile:g} takes {needed} inferences to tell, {most} are measured",
+            remedy="give a lower percentile, or --runs mlperf",
+        )
 
 
 def look(

@@ -17,8 +17,10 @@ from edgeprune.errors import Unreachable
 from edgeprune.export.onnx import to_onnx
 from edgeprune.export.quantize import to_int8
 from edgeprune.export.resize import resized
-from edgeprune.latency import Budget, LatencyTable
-from edgeprune.measure.profile import GLANCE, Profile, Rounds, measure_table, profile
+from edgeprune.latency import Budget, Latency, LatencyTable
+from edgeprune.measure.looks import check_decidable
+from edgeprune.measure.profile import GLANCE, RUN_PLANS, Profile, Rounds, measure_table, profile
+from edgeprune.progress import Progress
 from edgeprune.prune.search import minimum_ms
 from edgeprune.prune.structures import ffn_grid
 from edgeprune.report.folder import slug
@@ -224,14 +226,29 @@ def deploy(model: Classifier, path: Path, precision: str) -> Path:
         fp32.unlink()
 
 
-def check_feasible(budgets: Sequence[Budget], timing: Timing, dense: Shape) -> None:
-    """Before any training. Raises Unreachable for the first budget below the smallest plan."""
-    for budget, timed in itertools.product(budgets, timing.targets):
+def check_feasible(materials: Materials, timing: Timing, progress: Progress) -> None:
+    """Before any training. Raises Unreachable for the first budget below the smallest plan.
+
+    BudgetError for one that could not be decided.
+    """
+    recipe, dense = materials.recipe, materials.encoder.shape
+    for budget, timed in itertools.product(recipe.budgets, timing.targets):
+        check_decidable(budget.resolve(timed.dense.latency), RUN_PLANS[recipe.run_plan])
+        if (said := needless(budget, timed.dense.latency)) is not None:
+            progress.note(said)
         if timed.aim_ms(budget) < minimum_ms(timed.table, dense):
             asked_ms = cast(float, budget.resolve(timed.dense.latency).ms)
             smallest_ms = timed.smallest_ms(budget, dense)
             on = f" on {timed.dense.target}" if len(timing.targets) > 1 else ""
             raise unreachable(asked_ms, smallest_ms, f"p{budget.percentile:g}{on}")
+
+
+def needless(budget: Budget, dense: Latency) -> str | None:
+    """What to say of a budget that asks for no pruning: of 5s, where 5ms was meant."""
+    dense_ms = dense.percentile(budget.percentile)
+    if cast(float, budget.resolve(dense).ms) < dense_ms:
+        return None
+    return f"the unpruned model meets {budget} as it is, with {dense_ms:.2f} ms"
 
 
 def unreachable(asked_ms: float, smallest_ms: float, at: str) -> Unreachable:
