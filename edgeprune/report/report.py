@@ -111,7 +111,11 @@ class PlanPart(_Part):
 
 
 class Transfer(_Part):
-    """How the auxiliary task took part; `gain` is the student's with it, less without it."""
+    """How the auxiliary task took part.
+
+    `gain` is what it brought on validation: to the student where both ways were tried, else to the
+    teacher.
+    """
 
     how: str
     what: str
