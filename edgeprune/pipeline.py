@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import resource
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -204,8 +205,10 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
         "bom.cdx.json": bill_of_materials(report, model),
     }
     golden = golden_answers(materials, made.kept)
+    tokenizer = copy.deepcopy(materials.tokenizer)
+    tokenizer.model_max_length = recipe.sequence  # as tokenizer.json cuts, for who loads both
     with tempfile.TemporaryDirectory() as temporary:
-        materials.tokenizer.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
         write_bundle(
             folder / "bundle",
             made.kept.path,

@@ -321,6 +321,13 @@ def test_the_bundle_proves_what_it_is(first: Made) -> None:
     assert all(len(row) == first.recipe.sequence for row in golden["inputs"]["input_ids"])
 
 
+def test_whoever_loads_the_bundle_cuts_rows_where_the_run_did(first: Made) -> None:
+    bundle = first.folder / "bundle"
+    cuts = json.loads((bundle / "tokenizer.json").read_text())["truncation"]
+    told = json.loads((bundle / "tokenizer_config.json").read_text())
+    assert cuts["max_length"] == told["model_max_length"] == first.recipe.sequence
+
+
 def test_the_bundle_tells_no_row_and_no_folder(first: Made) -> None:
     bundle = first.folder / "bundle"
     texts = [row["text"] for row in rows_of(first.recipe.task)]
