@@ -1,5 +1,6 @@
 # make demo    the main job on the embedded example; the path of its report at the end
 # make test    all tests
+# make test-base    that what needs no torch works in an environment without it
 # make test-targets    the environments of all runtimes, and their tests
 # make lint    style, types and import contracts
 # make coverage   that tests go through every branch of what must not be wrong
@@ -22,7 +23,7 @@ RUNTIMES := openvino mnn litert ncnn executorch ort-web
 # Whose modules must be gone through by every branch (pyproject.toml).
 COVERED := verdict run publish bundle release shell
 
-.PHONY: demo test test-targets lint coverage torture bench lock audit sbom
+.PHONY: demo test test-base test-targets lint coverage torture bench lock audit sbom
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -32,6 +33,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# A wheel of its own environment, as a gate in CI installs it.
+test-base:
+	$(PYTHON) -m venv --clear .venv/base
+	.venv/base/bin/pip install -q -c constraints.txt . pytest hypothesis jsonschema
+	.venv/base/bin/pytest tests/test_cli.py tests/test_public_names.py
 
 test-targets: $(INSTALLED)
 	$(BIN)/edgeprune targets install $(RUNTIMES)

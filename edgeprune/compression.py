@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeprune.errors import TargetError
 from edgeprune.inputs import Inputs, read_inputs
 from edgeprune.model_folder import folder_digest
 from edgeprune.preflight import check_room
@@ -31,6 +33,7 @@ def compress_all(
     Stages that an earlier call completed are taken from the run folder, unless `restart`. Raises
     InputError, RefusedError, Unreachable, ParityError, Diverged, TargetError, ResourceError.
     """
+    _require_torch()
     return _run(read_inputs(recipe), progress, restart=restart)
 
 
@@ -41,10 +44,18 @@ def resume(folder: Path, *, progress: Progress = SILENT, restart: bool = False) 
     `compress_all` raises.
     """
     status = read_status(folder)
+    _require_torch()
     inputs = read_inputs(status.recipe)
     if not restart:
         status.refuse_changed(facts_of(inputs), folder_digest(inputs.model))
     return _run(inputs, progress, restart=restart)
+
+
+def _require_torch() -> None:
+    """Not imported yet, but said at once: nobody should mend their data for it."""
+    if find_spec("torch") is None:
+        remedy = "pip install 'edgeprune[train]'"
+        raise TargetError("compressing", why="needs torch, not installed", remedy=remedy)
 
 
 def _run(inputs: Inputs, progress: Progress, *, restart: bool) -> list[Report]:
@@ -60,6 +71,7 @@ def dry_run(recipe: Recipe, *, progress: Progress = SILENT) -> DryRun:
 
     Raises what `compress_all` raises for its input.
     """
+    _require_torch()
     inputs = read_inputs(recipe)
     from edgeprune.rehearsal import rehearse
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
@@ -51,7 +52,7 @@ PUBLIC = [
     "verify",
 ]
 
-LEARNING = ["compress", "compress_all", "dry_run", "load"]
+LEARNING = ["load"]
 
 
 def test_the_public_names_are_these() -> None:
@@ -73,6 +74,13 @@ def test_every_public_name_can_be_had(name: str) -> None:
 def test_without_torch_the_learning_half_says_what_to_install(name: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'edgeprune\[train\]'"):
         getattr(edgeprune, name)
+
+
+@pytest.mark.skipif(bool(find_spec("torch")), reason="torch is installed")
+@pytest.mark.parametrize("door", [edgeprune.compress, edgeprune.compress_all, edgeprune.dry_run])
+def test_without_torch_compressing_says_what_to_install(door: Callable[..., object]) -> None:
+    with pytest.raises(edgeprune.TargetError, match=r"pip install 'edgeprune\[train\]'"):
+        door(edgeprune.Recipe(model="none", task="none"))
 
 
 def test_every_error_is_public() -> None:
