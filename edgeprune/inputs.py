@@ -78,7 +78,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     recipe = _as_taken(recipe, targets)
     for budget in recipe.budgets:
         check_decidable(budget, RUN_PLANS[recipe.run_plan])
-    votes = tuple(_votes(recipe))
+    model, votes = find_model(recipe.model), tuple(_votes(recipe))
     task = load_task(
         recipe.task,
         text=recipe.text,
@@ -112,7 +112,6 @@ def read_inputs(recipe: Recipe) -> Inputs:
             why="is plain text, which cannot be ranked: it has no labels",
             remedy="give it alone, or tasks only",
         )
-    model = find_model(recipe.model)  # last: it may have to be fetched
     effort = EFFORTS[recipe.effort]
     return Inputs(recipe, effort, transfer, targets, model, task, candidates, votes)
 
