@@ -11,7 +11,7 @@ from typing import Any
 COMPUTES = (
     *("export", "learn", "measure", "prune", "stages", "task"),
     *("effort.py", "encoder.py", "inputs.py", "latency.py", "parity.py", "pipeline.py"),
-    *("shape.py", "tensors.py", "tokens.py"),
+    *("shape.py", "size.py", "tensors.py", "tokens.py", "vocabulary.py"),
 )
 
 
