@@ -84,7 +84,8 @@ class RecipeError(InputError):
 class BudgetError(InputError):
     """A budget cannot be read, or cannot be applied here.
 
-    - no unit, an unknown unit, a comma, or not above zero: write "12ms", "12 ms@p95" or "50%"
+    - no unit, an unknown unit, a comma, or not above zero: write "12ms", "12 ms@p95" or "50%"; of
+      a size "8MB" or "800kB"
     - a percentile outside 50 to under 100: write "@p95" for the 95th
     - a percentile that takes more inferences than there are: lower it, or give `--runs mlperf`
     - a share, where the unpruned model is not at hand: give milliseconds, or check a run folder
@@ -118,6 +119,7 @@ class ModelError(InputError):
     - a Git LFS pointer in place of weights: run `git lfs pull`
     - weights that are cut short, missing, of another shape, or not finite: copy them again
     - no tokenizer, or one with more tokens than the embedding has rows: give the model's own
+    - a tokenizer of a kind that cannot be cut to a size: leave out `--size`
     """
 
     code = "EP140"
@@ -143,6 +145,7 @@ class OnnxError(InputError):
 class Missed(EdgepruneError):  # noqa: N818 - an answer, not a fault
     """The work was done and the answer is no.
 
+    - the file is over the size budget as the target's runtime has it: give a larger `--size`
     - the measured latency is over the budget: give a larger budget, or compress to a smaller one
     - the score is under the quality floor: give a larger budget, more rows, or `--effort thorough`
     """
@@ -156,6 +159,8 @@ class Unreachable(Missed):
 
     - the budget is below what is left with all heads and FFN units removed: give the smallest
       budget that the message names, fewer tokens (`--sequence`), or a smaller encoder
+    - the size is below what is left of the file then, with the tokens that have to be kept: give
+      the smallest size that the message names, `--precision int8`, or a smaller encoder
     """
 
     code = "EP210"

@@ -19,7 +19,7 @@ from edgeprune.recipe import AUTO, Recipe
 from edgeprune.report.folder import read_reports
 from edgeprune.run import check_run_folder
 from edgeprune.shape import LayerShape
-from edgeprune.task import Task, load_auxiliary, load_task
+from edgeprune.task import Task, load_auxiliary, load_task, load_text
 
 Statistics = Literal["target", "pooled", "auxiliary"]  # by whose text structures are priced
 STATISTICS: Mapping[str, Statistics] = {"stats": "pooled", "both": "pooled", "masks": "auxiliary"}
@@ -65,6 +65,8 @@ class Inputs:
     candidates: tuple[Task, ...]
     """Auxiliary tasks, of which the stages work with the first."""
     votes: tuple[Vote, ...]
+    vocabulary: Task | None = None
+    """Text of which every token is kept under a size budget."""
 
     @property
     def auxiliary(self) -> Task | None:
@@ -112,8 +114,20 @@ def read_inputs(recipe: Recipe) -> Inputs:
             why="is plain text, which cannot be ranked: it has no labels",
             remedy="give it alone, or tasks only",
         )
-    effort = EFFORTS[recipe.effort]
-    return Inputs(recipe, effort, transfer, targets, model, task, candidates, votes)
+    effort, kept = EFFORTS[recipe.effort], _vocabulary_text(recipe)
+    return Inputs(recipe, effort, transfer, targets, model, task, candidates, votes, kept)
+
+
+def _vocabulary_text(recipe: Recipe) -> Task | None:
+    if recipe.vocabulary_text is None:
+        return None
+    if recipe.size is None:
+        raise RecipeError(
+            f"--vocabulary-text {recipe.vocabulary_text}",
+            why="says what to keep of the vocabulary, and without a size budget all of it stays",
+            remedy="give --size too, as in --size 8MB",
+        )
+    return load_text(recipe.vocabulary_text)
 
 
 def _votes(recipe: Recipe) -> Iterator[Vote]:

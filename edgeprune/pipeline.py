@@ -32,8 +32,10 @@ from edgeprune.report.report import (
     ParityRow,
     PlanPart,
     Report,
+    SizePart,
     TargetRow,
     TaskPart,
+    held_to,
     layer_rows,
 )
 from edgeprune.report.report import Round as RoundRow
@@ -52,8 +54,9 @@ from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.pricing import price_structures
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.ranking import pick_auxiliary
+from edgeprune.stages.spelling import Spelled, spell_rows
 from edgeprune.stages.teaching import Teacher, teach_teacher
-from edgeprune.stages.timing import Timing, check_feasible, needless, time_targets
+from edgeprune.stages.timing import Timing, check_feasible, check_size, needless, time_targets
 from edgeprune.status import facts_of, recording
 from edgeprune.task import Task
 from edgeprune.template import command_line
@@ -75,6 +78,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         materials, picked = pick_auxiliary(run, materials)
         timing = time_targets(run, materials)
         check_feasible(materials, timing, run.progress)
+        check_size(materials, timing)
         teacher = teach_teacher(run, materials)
         prices = price_structures(run, materials, timing, teacher)
         dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
@@ -82,16 +86,23 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         for budget in recipe.budgets:
             priced = prices[str(budget)]
             planned = plan_budget(run, materials, timing, teacher, priced, dense.path, budget)
-            student = recover_student(run, materials, teacher, priced, planned, budget)
-            exported = export_student(run, materials, student, budget)
-            students[str(budget)] = (planned, student, exported)
-        files = [(one, budget) for budget in recipe.budgets for one in students[str(budget)][2]]
+            spelled = spell_rows(run, materials, planned.stage, planned.file_bytes, budget)
+            student = recover_student(run, spelled, teacher, priced, planned, budget)
+            exported = export_student(run, spelled.shipping, student, budget)
+            students[str(budget)] = (planned, spelled, student, exported)
+        files = [
+            (one, budget, students[str(budget)][1].shipping)
+            for budget in recipe.budgets
+            for one in students[str(budget)][3]
+        ]
         measured = measure_models(run, materials, dense, files)
         reports = []
         for budget in recipe.budgets:
-            planned, student, exported = students[str(budget)]
+            planned, spelled, student, exported = students[str(budget)]
             kept, candidates = choose(recipe, teacher, student, exported, measured)
-            made = Made(timing, teacher, dense, planned, student, kept, candidates, measured)
+            made = Made(
+                timing, teacher, dense, planned, spelled, student, kept, candidates, measured
+            )
             reports.append(tell(run, materials, budget, made, picked))
             ship(run, materials, made, reports[-1])
         return keep_reports(recipe.out, reports, progress)
@@ -122,6 +133,7 @@ class Made:
     teacher: Teacher
     dense: Exported
     planned: Planned
+    spelled: Spelled
     student: Student
     kept: Exported
     candidates: tuple[Candidate, ...]
@@ -187,7 +199,7 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
         "sequence": recipe.sequence,
         "runs": recipe.run_plan,
         "budget": {"ms": report.budget.ms, "percentile": report.budget.percentile},
-        "shape": made.planned.plan.shape.to_dict(),
+        "shape": made.student.model.encoder.shape.to_dict(),
         "target": report.environment["target"],
         "plan": {
             "predicted_ms": made.planned.plan.predicted_ms,
@@ -204,8 +216,10 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
         "README.md": model_card(report, model),
         "bom.cdx.json": bill_of_materials(report, model),
     }
-    golden = golden_answers(materials, made.kept)
-    tokenizer = copy.deepcopy(materials.tokenizer)
+    if report.size is not None:
+        facts["size"] = {"bytes": report.size.limit_bytes, "tokens": report.size.tokens}
+    golden = golden_answers(made.spelled.shipping, made.kept)
+    tokenizer = copy.deepcopy(made.spelled.shipping.tokenizer)
     tokenizer.model_max_length = recipe.sequence  # as tokenizer.json cuts, for who loads both
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -247,12 +261,15 @@ def tell(
     shape, last = materials.encoder.shape, made.planned.rounds[-1]
     told = made.timing.targets[at]
     doubts = [materials.task.unlearnt(before_score), needless(budget, before.latency)]
+    size = _size_part(materials, made)
+    judgement = held_to(size, Judgement.model_validate(verdict.to_dict()))
     mine = [stage for stage in run.stages if _belongs(stage.name, budget, recipe)]
     return Report(
         schema=FORMAT,
-        verdict=Judgement.model_validate(verdict.to_dict()),
+        verdict=judgement,
         targets=tuple(_on_targets(made)),
         budget=Limit(text=str(budget), ms=question.budget_ms, percentile=question.percentile),
+        size=size,
         before=_figures(materials.task, made.dense, before),
         after=_figures(materials.task, made.kept, after),
         score_ratio=ratio,
@@ -326,6 +343,28 @@ def _runtime_parity(taken: Profile) -> ParityRow | None:
 def _size_mb(exported: Exported, taken: Profile) -> float:
     """Of what the target runs, where that is a real one."""
     return exported.size_mb if taken.proxy else taken.size_mb
+
+
+def _size_part(materials: Materials, made: Made) -> SizePart | None:
+    budget, vocabulary, kept = materials.recipe.size_budget, materials.vocabulary, made.spelled.kept
+    if budget is None or vocabulary is None or kept is None:
+        return None
+    exported = made.kept
+    largest = max(round(1e6 * _size_mb(exported, taken)) for taken in made.measured.of(exported))
+    row = materials.token_bytes(exported.precision)
+    weights = exported.contents.initializer_bytes
+    return SizePart(
+        text=str(budget),
+        limit_bytes=budget.bytes,
+        file_bytes=largest,
+        met=largest <= budget.bytes,
+        tokens=len(kept),
+        tokens_before=len(vocabulary.order),
+        tokens_needed=vocabulary.needed,
+        vocabulary_bytes=row * len(kept),
+        weight_bytes=weights - row * len(kept),
+        graph_bytes=exported.path.stat().st_size - weights,
+    )
 
 
 def _belongs(stage: str, budget: Budget, recipe: Recipe) -> bool:

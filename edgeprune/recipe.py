@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgeprune.errors import RecipeError, ResourceError
 from edgeprune.latency import Budget
+from edgeprune.size import Size
 from edgeprune.validation import explained
 
 TransferHow = Literal["none", "sequential", "joint", "meta", "decompose"]
@@ -64,6 +65,12 @@ class Recipe(BaseModel):
         description='Latency budget: "12ms", "12 ms@p95", or "50%" of the unpruned model. '
         "Several share one teacher, one latency table and one set of error curves.",
     )
+    size: str | None = Field(
+        default=None,
+        description="Size budget of the model's file, as in 8MB or 800kB. It holds together with "
+        "each latency budget: the vocabulary is cut to what is left, and more is pruned where that "
+        "is too little.",
+    )
     target: Annotated[
         list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
     ] = Field(
@@ -85,6 +92,11 @@ class Recipe(BaseModel):
     )
     auxiliary_size: int = Field(
         default=8000, ge=8, description="Rows of the auxiliary task to use at most."
+    )
+    vocabulary_text: str | None = Field(
+        default=None,
+        description="Plain text (.txt) of which every token is kept under a size budget, beside "
+        "those of the training rows.",
     )
     allow_leakage: bool = Field(
         default=False,
@@ -158,6 +170,12 @@ class Recipe(BaseModel):
     def _budgets_can_be_read(cls, budgets: list[str]) -> list[str]:
         return [str(Budget.parse(str(text))) for text in budgets]
 
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size_can_be_read(cls, size: object) -> object:
+        # A number without a unit is told what it lacks.
+        return str(Size.parse(str(size))) if isinstance(size, (str, int, float)) else size
+
     @property
     def ranks_auxiliary(self) -> bool:
         """Whether one of several candidates is to be picked."""
@@ -172,6 +190,10 @@ class Recipe(BaseModel):
     @property
     def budgets(self) -> list[Budget]:
         return [Budget.parse(text) for text in self.budget]
+
+    @property
+    def size_budget(self) -> Size | None:
+        return None if self.size is None else Size.parse(self.size)
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -269,7 +291,7 @@ def _moved(keys: Mapping[str, Any], folder: Path, move: Callable[[str], str]) ->
         return mark + move(path) if key == "out" or _is_there(folder / path) else value
 
     found = dict(keys)
-    for key in ("model", "task", "auxiliary", "votes", "out"):
+    for key in ("model", "task", "auxiliary", "vocabulary_text", "votes", "out"):
         if isinstance(value := keys.get(key), list):
             found[key] = [place(key, one) for one in value]
         elif value is not None:

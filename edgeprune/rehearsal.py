@@ -19,9 +19,10 @@ from edgeprune.measure.profile import GLANCE, RUN_PLANS, Profile, profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
+from edgeprune.size import Size
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.teaching import TRIAL, trial_depths
-from edgeprune.stages.timing import AIM, Probes
+from edgeprune.stages.timing import AIM, Probes, rest_bytes, smallest_size
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,28 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class SizeReach:
+    """The size budget, with the smallest that can be reached."""
+
+    size: Size
+    smallest: Size
+    needed: int  # tokens
+    total: int
+
+    @property
+    def feasible(self) -> bool:
+        return self.smallest.bytes <= self.size.bytes
+
+    @property
+    def line(self) -> str:
+        answer = "feasible" if self.feasible else "unreachable"
+        return (
+            f"size       {self.size}, the smallest that can be reached {self.smallest} with "
+            f"{self.needed:,} of {self.total:,} tokens: {answer}"
+        )
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What a run would do: its stages in order with expected minutes, and what can be reached."""
 
@@ -56,10 +79,12 @@ class DryRun:
     dense_ms: Mapping[str, float]  # by target; medians
     budgets: tuple[Reach, ...]
     stages: tuple[tuple[str, float], ...]  # name, minutes
+    size: SizeReach | None = None
 
     @property
     def feasible(self) -> bool:
-        return all(budget.feasible for budget in self.budgets)
+        fits = self.size is None or self.size.feasible
+        return fits and all(budget.feasible for budget in self.budgets)
 
     def lines(self) -> Iterator[str]:
         recipe = self.recipe
@@ -76,6 +101,8 @@ class DryRun:
                 f"{reach.ms:.2f} ms, the smallest that can be reached "
                 f"{reach.smallest_ms:.2f} ms: {reach.answer}"
             )
+        if self.size is not None:
+            yield self.size.line
         for name, minutes in self.stages:
             yield f"stage      {name:<20} {minutes:5.1f} min"
         yield f"total      {sum(minutes for _, minutes in self.stages):.1f} min expected"
@@ -92,11 +119,20 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
         files = {"dense": write(dense.layers, "fp32"), "smallest": write(empty.layers)}
         settings = materials.settings(GLANCE)
         taken = [profile(files, target, settings, progress) for target in materials.targets]
+        size = _size_reach(materials, files["smallest"])
     for budget, one in itertools.product(recipe.budgets, taken):
         check_decidable(budget.resolve(one["dense"].latency), RUN_PLANS[recipe.run_plan])
     budgets = (_reach(budget, one) for budget in recipe.budgets for one in taken)
     dense_ms = {one["dense"].target: one["dense"].latency.p50_ms for one in taken}
-    return DryRun(recipe, dense_ms, tuple(budgets), tuple(_expected(materials)))
+    return DryRun(recipe, dense_ms, tuple(budgets), tuple(_expected(materials)), size)
+
+
+def _size_reach(materials: Materials, smallest: Path) -> SizeReach | None:
+    size, vocabulary = materials.recipe.size_budget, materials.vocabulary
+    if size is None or vocabulary is None:
+        return None
+    least = smallest_size(materials, rest_bytes(materials, smallest))
+    return SizeReach(size, least, vocabulary.needed, len(vocabulary.order))
 
 
 def _reach(budget: Budget, taken: Mapping[str, Profile]) -> Reach:
@@ -124,6 +160,8 @@ def _expected(materials: Materials) -> Iterator[tuple[str, float]]:
     for budget in recipe.budgets:
         name = slug(str(budget))
         yield f"plan-{name}", (effort.draws * effort.judged_rows / 16 * alone / 4 + 40) / 60
+        if recipe.size is not None:
+            yield f"vocabulary-{name}", 0.1
         arms = (coupled if transfer.recovered else alone) + (
             alone if transfer.recovered and effort.judge_students else 0.0
         )

@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ _SIZE = re.compile(
 _UNITS: Mapping[str, int] = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _BINARY: Mapping[str, int] = {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 _EXAMPLES = 'write it as "8MB", "800kB" or "0.5GB" (a kB is 1,000 bytes)'
-SLACK_BYTES = 4_096  # names and lengths in a file that no table tells
+SLACK_BYTES = 8_192  # of names and lengths in a file, by which a table may be wrong
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,24 @@ class ByteTable:
     rest: float
 
     def predict(self, shape: Shape, tokens: int) -> int:
-        """At most so many bytes take a model of this shape and its file's names."""
+        """What a model of this shape takes with so many tokens, but for some `SLACK_BYTES`."""
         layers = sum(
             _between(self.attention, layer.heads) + _between(self.ffn, layer.ffn)
             for layer in shape.layers
         )
-        return math.ceil(self.rest + layers) + self.token * tokens + SLACK_BYTES
+        return math.ceil(self.rest + layers) + self.token * tokens
+
+    def fitted_to(self, shape: Shape, tokens: int, taken: int) -> ByteTable:
+        """The same table, its sub-layers dearer each by what `shape` took beyond what it foresees.
+
+        In a whole model each layer says more of itself than in a stack of few.
+        """
+        missing = (taken - self.predict(shape, tokens)) / (2 * len(shape.layers))
+
+        def dearer(points: Mapping[int, float]) -> dict[int, float]:
+            return {width: value + missing if width else 0.0 for width, value in points.items()}
+
+        return replace(self, attention=dearer(self.attention), ffn=dearer(self.ffn))
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -82,6 +82,8 @@ def facts_of(inputs: Inputs) -> dict[str, Facts]:
         f"auxiliary {i + 1}" if numbered else "auxiliary": task
         for i, task in enumerate(inputs.candidates)
     }
+    if inputs.vocabulary is not None:
+        others["vocabulary text"] = inputs.vocabulary
     return {key: Facts.of(task) for key, task in {"task": inputs.task, **others}.items()}
 
 

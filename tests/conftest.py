@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -66,10 +66,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, letters: Sequence[str] = ()) -> Path:
     """A random BERT of two layers, as Hugging Face saves it.
 
-    Its words are p0 to p19, q0 to q19 and r0 to r19; those of one letter look alike to it.
+    Its words are p0 to p19, q0 to q19 and r0 to r19; those of one letter look alike to it. With
+    `letters` it can spell others.
     """
     import torch
     from tokenizers import Tokenizer
@@ -78,7 +79,7 @@ def save_tiny_model(folder: Path) -> Path:
     from tokenizers.processors import BertProcessing
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    ids = {word: i for i, word in enumerate(SPECIAL + WORDS)}
+    ids = {word: i for i, word in enumerate((*SPECIAL, *WORDS, *letters))}
     tokenizer = Tokenizer(WordPiece(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
@@ -94,8 +95,9 @@ def save_tiny_model(folder: Path) -> Path:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = BertModel(config, add_pooling_layer=False)
-        letters = torch.randn(3, config.hidden_size).repeat_interleave(20, 0)
-        model.embeddings.word_embeddings.weight.data[len(SPECIAL) :] += 0.04 * letters
+        alike = torch.randn(3, config.hidden_size).repeat_interleave(20, 0)
+        words = slice(len(SPECIAL), len(SPECIAL) + len(WORDS))
+        model.embeddings.word_embeddings.weight.data[words] += 0.04 * alike
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, **{f"{name}_token": word for name, word in names.items()}

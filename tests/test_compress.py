@@ -25,6 +25,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import save_tiny_model
 from scipy import stats  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
@@ -32,7 +33,7 @@ import edgeprune
 from edgeprune.ablation import ablate, cells
 from edgeprune.compression import compress_all
 from edgeprune.effort import EFFORTS, Effort
-from edgeprune.errors import BudgetError, InputError, RecipeError, Unreachable
+from edgeprune.errors import BudgetError, InputError, ModelError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
 from edgeprune.learn import train
 from edgeprune.learn.fit import Taught
@@ -40,12 +41,17 @@ from edgeprune.progress import SILENT, Silent
 from edgeprune.recipe import Method, Recipe
 from edgeprune.report.page import figures_of, read_runs
 from edgeprune.report.report import PlanPart, Report
-from edgeprune.run import open_run
+from edgeprune.run import Stage, open_run
+from edgeprune.shape import Shape
 from edgeprune.ship.bundle import verify_bundle
+from edgeprune.size import SLACK_BYTES, ByteTable
 from edgeprune.stages import materials, stage_names, teaching, timing
+from edgeprune.stages import spelling as spelling_stage
 from edgeprune.stages.materials import prepare
+from edgeprune.stages.spelling import spell_rows
 from edgeprune.stages.teaching import pick_depth, teach_teacher, trial_depths
 from edgeprune.status import read_status
+from edgeprune.vocabulary import rewritten
 from edgeprune_cli.app import main
 from edgeprune_cli.show import summary
 
@@ -914,3 +920,276 @@ def test_data_that_changed_are_refused_unless_all_is_done_again(
     assert [path.name for path in (out / "stages").iterdir()] == [before[0].name]
     assert before[0].stat().st_mtime_ns > made  # all is done again, the table first
     assert read_status(out).data["task"].train == 61
+
+
+# --- a size budget ------------------------------------------------------------------------------
+
+LETTERS_ALONE = (*"pqr0123456789", *(f"##{letter}" for letter in "pqr0123456789"))
+FEW = 6  # numbers of words that training has, of 20
+
+
+@pytest.fixture(scope="module")
+def spelling(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """An encoder that can spell, and a task of which training shows few of the words."""
+    folder = tmp_path_factory.mktemp("spelling")
+    task = Path(write_task(folder / "few letters", lambda rng: class_row(rng, "pq"), 8))
+    rng = random.Random(1)
+    few = [few_row(rng) for _ in range(60)]
+    (task / "train.jsonl").write_text("\n".join(json.dumps(row) for row in few))
+    model = save_tiny_model(folder / "model", LETTERS_ALONE)
+    changes = {"model": str(model), "task": str(task), "auxiliary": [], "out": folder / "run"}
+    return recipe.model_copy(update=changes)
+
+
+def few_row(rng: random.Random) -> dict[str, Any]:
+    letter = rng.choice("pq")
+    other = "q" if letter == "p" else "p"
+    told = [f"{letter}{rng.randrange(FEW)}" for _ in range(4)] + [f"{other}{rng.randrange(FEW)}"]
+    return {"text": " ".join(told), "label": f"mostly {letter}"}
+
+
+@pytest.fixture(scope="module")
+def unlimited(spelling: Recipe) -> Made:
+    """Without a size budget; the others start from its folder."""
+    return Made(spelling, compress_all(spelling, progress=SILENT), Listening())
+
+
+@pytest.fixture(scope="module")
+def sized(unlimited: Made, tmp_path_factory: pytest.TempPathFactory) -> Later:
+    def call(changes: dict[str, Any]) -> Made:
+        out = tmp_path_factory.mktemp("sized") / "run"
+        shutil.copytree(unlimited.folder, out, symlinks=True)
+        recipe = Recipe.model_validate(unlimited.recipe.model_dump() | {"out": out, **changes})
+        progress = Listening()
+        return Made(recipe, compress_all(recipe, progress=progress), progress)
+
+    return call
+
+
+def bytes_without(made: Made, tokens: int) -> str:
+    """The size of its file with so many tokens fewer."""
+    return f"{round(made.report.after.size_mb * 1e6) - tokens * 32 * 4}B"
+
+
+@pytest.fixture(scope="module")
+def smaller(unlimited: Made, sized: Later) -> Made:
+    return sized({"size": bytes_without(unlimited, 40)})
+
+
+def test_a_size_budget_cuts_the_vocabulary_and_redoes_what_depends_on_it(smaller: Made) -> None:
+    own = ["plan-50pct", "vocabulary-50pct", "student-50pct", "fp32-50pct", "latency"]
+    assert smaller.progress.made == own
+    assert smaller.progress.found == SHARED
+    came_as_foreseen(smaller)
+    size = smaller.report.size
+    assert size is not None
+    assert size.met
+    assert size.limit_bytes - 32 * 4 < size.file_bytes <= size.limit_bytes
+    assert (size.tokens_before, size.tokens) == (91, 51)
+    assert size.tokens_needed == 5 + len(LETTERS_ALONE) + 2 * FEW
+    parts = size.vocabulary_bytes + size.weight_bytes + size.graph_bytes
+    assert parts == size.file_bytes == (smaller.folder / "bundle" / "model.onnx").stat().st_size
+    assert smaller.report.verdict.outcome == "met"
+    assert smaller.report.verdict.reasons[-1].code == "within_size"
+    assert smaller.report.exit_code == 0
+
+
+def test_files_are_as_large_as_the_table_of_bytes_foresees(smaller: Made) -> None:
+    table = ByteTable.from_dict(json.loads((stage_of(smaller, "table") / "bytes.json").read_text()))
+    planned = json.loads((stage_of(smaller, "plan-50pct") / "plan.json").read_text())
+    taken = planned["rounds"][planned["chosen"]]["file_bytes"]
+    head = 2 * (32 + 1) * 4
+    foreseen = table.predict(Shape.from_dict(planned["plan"]["shape"]), 91) + head
+    assert abs(taken - foreseen) < SLACK_BYTES
+
+
+def test_latency_is_used_as_without_a_size_budget(unlimited: Made, smaller: Made) -> None:
+    assert smaller.report.plan.layers == unlimited.report.plan.layers
+
+
+def test_the_score_is_that_of_the_shipped_file_and_its_own_tokenizer(smaller: Made) -> None:
+    bundle = smaller.folder / "bundle"
+    names = json.loads((bundle / "config.json").read_text())["id2label"]
+    rows = rows_of(smaller.recipe.task)
+    logits = answers_of(bundle, [row["text"] for row in rows])
+    said = [names[str(label)] for label in logits.argmax(1)]
+    right = np.mean([label == row["label"] for label, row in zip(said, rows, strict=True)])
+    assert smaller.report.after.score == pytest.approx(right)
+
+
+def test_a_bundle_with_fewer_tokens_is_whole_and_is_read_by_others(smaller: Made) -> None:
+    from transformers import AutoTokenizer
+
+    bundle = smaller.folder / "bundle"
+    assert edgeprune.verify(bundle).agrees
+    assert verify_bundle(bundle)["shape"]["vocab"] == 51
+    assert verify_bundle(bundle)["size"]["tokens"] == 51
+    config = json.loads((bundle / "config.json").read_text())
+    assert (config["vocab_size"], config["pad_token_id"]) == (51, 0)
+    shipped = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+    assert shipped.get_vocab_size() == 51
+    texts = ["p0 q19 r7", "p3 q2", "zebra p1"]
+    theirs = AutoTokenizer.from_pretrained(bundle)(texts)["input_ids"]
+    assert theirs == [shipped.encode(text).ids for text in texts]
+    assert shipped.encode("q19").tokens == ["[CLS]", "q1", "##9", "[SEP]"]
+
+
+def test_the_model_for_pytorch_has_the_shipped_tokens(smaller: Made) -> None:
+    model = edgeprune.load(smaller.folder / "budgets" / "50pct" / "model")
+    assert model.encoder.shape.vocab == model.encoder.config.vocab_size == 51
+    tokenizer = Tokenizer.from_file(str(smaller.folder / "bundle" / "tokenizer.json"))
+    ids = torch.tensor([tokenizer.encode("p1 q19 p3").ids])
+    with torch.no_grad():
+        logits, _ = model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    shipped = answers_of(smaller.folder / "bundle", ["p1 q19 p3"])
+    np.testing.assert_allclose(logits.numpy(), shipped, atol=1e-4)
+
+
+def test_the_size_is_told_wherever_the_verdict_is(smaller: Made) -> None:
+    line = "51 of 91 tokens"
+    report = (smaller.folder / "report.md").read_text()
+    card = (smaller.folder / "bundle" / "README.md").read_text()
+    assert all(line in text for text in (report, summary(smaller.reports)))
+    assert "## Size" in report
+    assert "| vocabulary | 91 | 51 | -44% |" in report
+    assert "Vocabulary: 51 of the encoder's 91 tokens" in card
+
+
+def test_a_gate_holds_a_bundle_to_the_size_of_its_run(smaller: Made) -> None:
+    passed = edgeprune.check(smaller.folder / "bundle", runs="rapid")
+    (gate,) = [gate for gate in passed.gates if gate.name == "size"]
+    assert gate.passed
+    assert "may be" in gate.text
+
+
+def test_a_second_call_under_a_size_budget_redoes_nothing(smaller: Made) -> None:
+    again = Listening()
+    compress_all(smaller.recipe, progress=again)
+    assert again.made == []
+    other = smaller.recipe.model_copy(update={"size": bytes_without(smaller, 1)})
+    assert stage_names(other) == stage_names(smaller.recipe)
+
+
+def test_more_is_pruned_where_the_tokens_that_are_needed_lack_room(
+    unlimited: Made, sized: Later
+) -> None:
+    tokens = 91 - (5 + len(LETTERS_ALONE) + 2 * FEW)
+    made = sized({"size": bytes_without(unlimited, tokens + 60), "floor": 0.1})
+    size = made.report.size
+    assert size is not None
+    assert size.met
+    assert size.tokens >= size.tokens_needed
+    before, after = (
+        sum(row.parameters_after for row in one.report.plan.layers) for one in (unlimited, made)
+    )
+    assert after < before
+    assert made.report.after.p90_ms < unlimited.report.after.p90_ms
+    assert made.report.verdict.outcome == "met"
+
+
+def test_words_of_a_given_text_are_kept(unlimited: Made, sized: Later, tmp_path: Path) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text("q19 p18\nr7\n")
+    changes = {"size": bytes_without(unlimited, 91 - 46), "vocabulary_text": str(text)}
+    made = sized(changes)
+    size = made.report.size
+    assert size is not None
+    assert size.tokens_needed == 5 + len(LETTERS_ALONE) + 2 * FEW + 3
+    known = Tokenizer.from_file(str(made.folder / "bundle" / "tokenizer.json")).get_vocab()
+    assert {"q19", "p18", "r7"} <= known.keys()
+    assert read_status(made.folder).data["vocabulary text"].train == 2
+
+
+def test_int8_leaves_room_for_more_tokens(unlimited: Made, sized: Later) -> None:
+    made = sized({"size": bytes_without(unlimited, 60), "precision": "int8", "floor": 0.1})
+    size = made.report.size
+    assert size is not None
+    assert size.met
+    assert size.tokens == 91
+    parts = size.vocabulary_bytes + size.weight_bytes + size.graph_bytes
+    assert parts == size.file_bytes
+    assert size.vocabulary_bytes == 91 * 32
+
+
+def test_a_size_below_the_smallest_ends_before_any_training(
+    unlimited: Made, tmp_path: Path
+) -> None:
+    out = only_the_table(unlimited, tmp_path / "run")
+    changed = unlimited.recipe.model_copy(update={"out": out, "size": "20kB"})
+    with pytest.raises(Unreachable, match="the smallest size that can be reached is") as caught:
+        compress_all(changed)
+    assert caught.value.exit_code == 1
+    assert "less with --precision int8" in caught.value.remedy
+    assert "43 tokens (31 of them to read any text)" in caught.value.why
+    assert [path.name.split("-")[0] for path in (out / "stages").iterdir()] == ["table"]
+
+
+PLAN = Stage("plan-50pct", Path(), "0" * 64, 0.0, False)
+
+
+def test_a_file_that_leaves_no_room_for_what_is_needed_ends_the_run(
+    spelling: Recipe, tmp_path: Path
+) -> None:
+    sized = spelling.model_copy(update={"size": "100kB", "out": tmp_path / "run"})
+    prepared, budget = prepare(read_inputs(sized)), sized.budgets[0]
+    with (
+        open_run(sized.out, SILENT) as run,
+        pytest.raises(Unreachable, match=r"leaves room for 0 of 43 tokens .* at least 993\.856kB"),
+    ):
+        spell_rows(run, prepared, PLAN, 1_000_000, budget)
+
+
+def test_a_tokenizer_that_reads_otherwise_than_it_may_stops_the_run(
+    spelling: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(spec: dict[str, Any], kept: list[int]) -> dict[str, Any]:
+        found = rewritten(spec, kept)
+        vocab = found["model"]["vocab"]
+        vocab["p0"], vocab["q0"] = vocab["q0"], vocab["p0"]
+        return found
+
+    monkeypatch.setattr(spelling_stage, "rewritten", swapped)
+    sized = spelling.model_copy(update={"size": "100kB", "out": tmp_path / "run"})
+    prepared, budget = prepare(read_inputs(sized)), sized.budgets[0]
+    with (
+        open_run(sized.out, SILENT) as run,
+        pytest.raises(ModelError, match=r"with 91 tokens it reads \d+ train rows in another way"),
+    ):
+        spell_rows(run, prepared, PLAN, 50_000, budget)
+
+
+def test_a_tokenizer_of_another_kind_is_not_cut(spelling: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(spelling.model, folder)
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    words = {"type": "WordLevel", "vocab": spec["model"]["vocab"], "unk_token": "[UNK]"}
+    (folder / "tokenizer.json").write_text(json.dumps(spec | {"model": words}))
+    changed = spelling.model_copy(update={"model": str(folder), "out": tmp_path / "run"})
+    assert prepare(read_inputs(changed)).vocabulary is None
+    with pytest.raises(ModelError, match="of the kind WordLevel, whose vocabulary cannot be cut"):
+        prepare(read_inputs(changed.model_copy(update={"size": "1MB"})))
+
+
+def test_an_encoder_that_cannot_spell_keeps_every_token(recipe: Recipe) -> None:
+    prepared = prepare(read_inputs(recipe.model_copy(update={"size": "1MB"})))
+    assert prepared.vocabulary is not None
+    assert prepared.vocabulary.total == 65
+
+
+def test_a_text_to_keep_without_a_size_budget_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    changed = recipe.model_copy(update={"vocabulary_text": str(tmp_path / "words.txt")})
+    with pytest.raises(RecipeError, match=r"--vocabulary-text .* give --size too"):
+        read_inputs(changed)
+    with pytest.raises(InputError, match="No such file"):
+        read_inputs(changed.model_copy(update={"size": "1MB"}))
+
+
+def test_a_dry_run_tells_the_smallest_size(spelling: Recipe, tmp_path: Path) -> None:
+    for size, answer in (("20kB", "unreachable"), ("1MB", "feasible")):
+        plan = edgeprune.dry_run(
+            spelling.model_copy(update={"size": size, "out": tmp_path / "run"})
+        )
+        (line,) = [line for line in plan.lines() if line.startswith("size")]
+        assert line.endswith(f"with 43 of 91 tokens: {answer}")
+        assert plan.feasible is (answer == "feasible")
+        assert "vocabulary-50pct" in dict(plan.stages)

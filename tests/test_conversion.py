@@ -257,7 +257,8 @@ def test_whole_rows_do_not_show_it(model: Path) -> None:
         "input_ids": np.full((4, 8), 5),
         "attention_mask": np.ones((4, 8), dtype=np.int64),
     }
-    parity = profile({"model": model}, on(Mask()), BRIEF, rows=whole)["model"].facts["parity"]
+    taken = profile({"model": model}, on(Mask()), BRIEF, rows={"model": whole})
+    parity = taken["model"].facts["parity"]
     assert parity["real"]
     assert parity["rows"] == 4
 
@@ -278,7 +279,8 @@ def test_rows_of_other_lengths_are_cut_or_padded_and_batches_filled(
         "attention_mask": np.ones((5, length), dtype=np.int64),
     }
     settings = Settings(launches=1, iterations=2, warmup_s=0.0, sequence=8, batch=2)
-    parity = profile({"model": model}, on(Engine()), settings, rows=rows)["model"].facts["parity"]
+    taken = profile({"model": model}, on(Engine()), settings, rows={"model": rows})
+    parity = taken["model"].facts["parity"]
     assert (parity["rows"], parity["shape"], parity["max_abs"]) == (6, (2, 8), 0)
 
 

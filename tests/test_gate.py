@@ -219,7 +219,7 @@ def test_demands_stand_in_a_file_and_an_option_overrides_them(
         ("[checks]\n", r"its one table is \[check\]"),
         ("check = 1", "no table"),
         ("[check\n", "edgeprune.toml"),
-        ('[check]\nsize = "30"', "30MB"),
+        ('[check]\nsize = "30"', 'no unit, write it as "8MB"'),
         ("[check]\nconfidence = 100", "less than 100"),
         ("[check]\nlooks = 4", "less than or equal to 3"),
         ('[check]\ninconclusive = "maybe"', "'fail', 'warn' or 'pass'"),

@@ -16,7 +16,7 @@ from edgeprune.recipe import Recipe
 from edgeprune.report.environment import environment
 from edgeprune.report.folder import read_reports, slug, write_reports
 from edgeprune.report.markdown import to_markdown
-from edgeprune.report.report import Judgement, Report, exit_code, layer_rows
+from edgeprune.report.report import Judgement, Report, SizePart, exit_code, held_to, layer_rows
 from edgeprune.schema import schemas
 from edgeprune.shape import LayerShape, Shape
 from edgeprune.template import commented
@@ -250,3 +250,51 @@ def test_the_recipe_schema_takes_what_the_template_says() -> None:
     schema = json.loads((DOCS / "recipe.schema.json").read_text("utf-8"))
     jsonschema.validate(yaml.safe_load(commented({})), schema)
     assert set(schema["properties"]) == set(Recipe.model_fields)
+
+
+# --- a size budget ------------------------------------------------------------------------------
+
+
+def size_part(file_bytes: int) -> SizePart:
+    return SizePart(
+        text="6MB",
+        limit_bytes=6_000_000,
+        file_bytes=file_bytes,
+        met=file_bytes <= 6_000_000,
+        tokens=4711,
+        tokens_before=30522,
+        tokens_needed=3000,
+        vocabulary_bytes=1_809_024,
+        weight_bytes=4_000_000,
+        graph_bytes=100_000,
+    )
+
+
+def test_a_verdict_is_met_only_if_latency_and_size_both_are(make_report: MakeReport) -> None:
+    verdict = make_report().verdict
+    assert held_to(None, verdict) == verdict
+    within = held_to(size_part(5_900_000), verdict)
+    assert (within.outcome, within.line) == ("met", verdict.line)
+    assert within.reasons[-1].code == "within_size"
+    over = held_to(size_part(6_200_000), verdict)
+    assert (over.outcome, over.exit_code) == ("missed", 1)
+    assert over.reasons[-1].code == "over_size"
+    assert over.line.startswith("missed  size 6.2 MB of 6MB, which is too much, 4,711 of 30,522")
+    assert verdict.line in over.line
+    assert make_report(verdict=over).exit_code == 1
+
+
+@pytest.mark.parametrize("outcome", ["missed", "inconclusive"])
+def test_a_size_that_is_met_does_not_mend_a_latency(make_report: MakeReport, outcome: str) -> None:
+    verdict = make_report(outcome=outcome).verdict
+    assert held_to(size_part(5_900_000), verdict).outcome == outcome
+
+
+def test_a_report_tells_the_size_budget_and_its_parts(make_report: MakeReport) -> None:
+    report = make_report(size=size_part(5_900_000))
+    told = to_markdown([report])
+    assert "size      5.9 MB of 6MB, 4,711 of 30,522 tokens" in told
+    assert "| vocabulary | 30,522 | 4,711 | -85% |" in told
+    assert "| other weights | 4.0 MB |" in told
+    assert "vocabulary" not in to_markdown([make_report()])
+    assert Report.model_validate_json(report.to_json()) == report

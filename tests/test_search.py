@@ -19,6 +19,7 @@ from edgeprune.prune.search import (
     Plan,
     drop_crumbs,
     drop_layers,
+    fitting,
     minimum_ms,
     search,
     search_sensitivity,
@@ -55,8 +56,8 @@ def loss(shape: Shape, errors: Errors, sensitivity: Scale | None = None) -> floa
 def least_loss(
     errors: Errors, table: LatencyTable, budget_ms: float, sensitivity: Scale | None = None
 ) -> float:
-    fitting = [shape for shape in every_shape() if table.predict(shape) <= budget_ms * SLACK]
-    return min((loss(shape, errors, sensitivity) for shape in fitting), default=math.inf)
+    within = [shape for shape in every_shape() if table.predict(shape) <= budget_ms * SLACK]
+    return min((loss(shape, errors, sensitivity) for shape in within), default=math.inf)
 
 
 def _rounded(value: float) -> float:
@@ -329,3 +330,54 @@ def test_whole_layers_are_dropped_evenly(budget_ms: float, kept: list[int]) -> N
 def test_no_layer_left_to_drop_is_unreachable() -> None:
     with pytest.raises(Unreachable, match=r"smallest plan takes 1\.00 ms"):
         drop_layers({}, LAYERS, SIX, 0.9)
+
+
+# --- bytes beside milliseconds ------------------------------------------------------------------
+
+
+def size_of(shape: Shape) -> int:
+    return sum(3 * layer.heads + layer.ffn for layer in shape.layers)
+
+
+@given(errors=curves(), table=tables(), share=st.floats(0, 1), most=st.integers(0, 40))
+def test_a_plan_fits_and_is_the_usual_one_where_that_does(
+    errors: dict[SubLayer, dict[int, float]], table: LatencyTable, share: float, most: int
+) -> None:
+    least_ms = minimum_ms(table, DENSE)
+    budget_ms = least_ms + share * (table.predict(DENSE) - least_ms)
+    usual = search(errors, table, DENSE, budget_ms)
+    plan = fitting(search, lambda shape: size_of(shape) <= most)(
+        errors, table, DENSE, budget_ms, None
+    )
+    assert size_of(plan.shape) <= most
+    assert table.predict(plan.shape) <= budget_ms * SLACK
+    if size_of(usual.shape) <= most:
+        assert plan == usual
+
+
+def test_as_many_milliseconds_as_fit_are_used() -> None:
+    table = LatencyTable({0: 0.0, 2: 2.0}, {0: 0.0, 10: 2.0}, 1.0)
+    errors = {key: {width: -float(width) for width in widths(key[1])} for key in KEYS}
+    sizes = []
+    for most in range(33):
+        allocate = fitting(search, lambda shape: size_of(shape) <= most)  # noqa: B023 - used at once
+        sizes.append(size_of(allocate(errors, table, DENSE, 9.0, None).shape))
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 0
+    assert sizes[-1] == 32
+    assert len(set(sizes)) > 3
+
+
+def test_sensitivities_are_judged_on_plans_that_fit() -> None:
+    table = LatencyTable({0: 0.0, 2: 2.0}, {0: 0.0, 10: 2.0}, 1.0)
+    errors = {key: {width: -float(width) for width in widths(key[1])} for key in KEYS}
+    judged: list[int] = []
+
+    def judge(plan: Plan) -> float:
+        judged.append(size_of(plan.shape))
+        return 0.0
+
+    allocate = fitting(search, lambda shape: size_of(shape) <= 20)
+    search_sensitivity(errors, table, DENSE, 9.0, judge, draws=6, seed=0, allocate=allocate)
+    assert judged
+    assert max(judged) <= 20

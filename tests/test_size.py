@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgeprune.errors import BudgetError
 from edgeprune.recipe import Recipe
 from edgeprune.shape import LayerShape, Shape
-from edgeprune.size import SLACK_BYTES, ByteTable, Size
+from edgeprune.size import ByteTable, Size
 
 WAYS = ("8MB", "8 mb", " 8e6B ", "8000kB", "0.008 GB", "8.0MB")
 
@@ -72,7 +72,16 @@ TABLE = ByteTable({0: 0.0, 1: 100.0, 4: 340.0}, {0: 0.0, 8: 50.0, 64: 330.0}, 32
 
 def test_sub_layers_tokens_and_the_rest_add_up() -> None:
     shape = Shape((LayerShape(1, 8), LayerShape(2, 36), LayerShape(0, 0)), 32, 8, 60)
-    assert TABLE.predict(shape, 10) == 1001 + 100 + 50 + 180 + 190 + 320 + SLACK_BYTES
+    assert TABLE.predict(shape, 10) == 1001 + 100 + 50 + 180 + 190 + 320
+
+
+def test_a_fitted_table_foresees_what_it_was_fitted_to() -> None:
+    dense = Shape.uniform(3, 4, 64, hidden=32, head_dim=8, vocab=60)
+    fitted = TABLE.fitted_to(dense, 60, TABLE.predict(dense, 60) + 600)
+    assert fitted.predict(dense, 60) == TABLE.predict(dense, 60) + 600
+    assert fitted.predict(dense.emptied(), 60) == TABLE.predict(dense.emptied(), 60)
+    half = dense.with_layers([LayerShape(1, 0), LayerShape(0, 8), LayerShape(0, 0)])
+    assert fitted.predict(half, 60) == TABLE.predict(half, 60) + 200
 
 
 def test_a_byte_table_is_read_back_as_it_was() -> None:

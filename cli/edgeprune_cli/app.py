@@ -167,6 +167,15 @@ def compress(
             "ort",
         ),
     ] = None,
+    size: Annotated[
+        str | None,
+        _option(
+            "Size budget of the model's file, as in 8MB or 800kB. It holds together with each "
+            "latency budget: the vocabulary is cut to what is left, and more is pruned where that "
+            "is too little.",
+            WHAT,
+        ),
+    ] = None,
     out: Annotated[Path | None, _option("The run folder.", WHAT, "runs/edgeprune")] = None,
     text: Annotated[str | None, _option("Column of the text; detected if not named.", DATA)] = None,
     text_pair: Annotated[str | None, _option("Column of the second text of a pair.", DATA)] = None,
@@ -186,6 +195,14 @@ def compress(
     ] = None,
     auxiliary_size: Annotated[
         int | None, _option("Rows of the auxiliary task to use at most.", DATA, 8000)
+    ] = None,
+    vocabulary_text: Annotated[
+        str | None,
+        _option(
+            "Plain text (.txt) of which every token is kept under a size budget, beside those of "
+            "the training rows.",
+            DATA,
+        ),
     ] = None,
     allow_leakage: Annotated[
         bool | None,
@@ -311,6 +328,7 @@ def compress(
     edgeprune compress --model DIR --task data/mrpc --budget 50% --out runs/mrpc
     edgeprune compress recipe.yaml --budget 12ms --budget 8ms
     edgeprune compress recipe.yaml --budget "12 ms@p95" --precision auto --dry-run
+    edgeprune compress recipe.yaml --budget 25% --precision int8 --size 8MB
     """
     from edgeprune.recipe import Recipe
 

@@ -104,11 +104,11 @@ def summary(reports: Sequence[Report]) -> str:
 
 
 def _verdict(report: Report) -> list[str]:
-    """A line for each target."""
-    from edgeprune.report.markdown import verdict_lines
+    """A line for each target, and one for a size budget."""
+    from edgeprune.report.markdown import size_lines, verdict_lines
 
     below = "" if report.floor_met else f" - under the quality floor of {report.floor:.0%}"
-    return [f"{line}{below}" for line in verdict_lines(report)]
+    return [*(f"{line}{below}" for line in verdict_lines(report)), *size_lines(report)]
 
 
 def error(told: EdgepruneError) -> str:

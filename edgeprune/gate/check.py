@@ -105,7 +105,8 @@ def profile(
     check_onnx(subject.onnx)
     with _stage(f"measuring on {on.name}", progress):
         models = {"model": subject.onnx}
-        return measure(models, on, conditions.settings, progress, rows=subject.rows)["model"]
+        rows = {"model": subject.rows}
+        return measure(models, on, conditions.settings, progress, rows=rows)["model"]
 
 
 def check(
@@ -141,6 +142,8 @@ def check(
     models = {"model": subject.onnx}
     if limit.share is not None:
         models["dense"] = subject.dense_for(limit)
+    # To the unpruned model they are other words where the bundle's tokenizer has fewer.
+    rows = dict.fromkeys(models, subject.rows)
 
     def answer(target: Target) -> Sampled:
         with _stage(f"measuring on {target.name}", progress):
@@ -154,7 +157,7 @@ def check(
                 last=attempt if conditions.runs == "rapid" else looks,
                 looks=looks,
                 targets=len(targets),
-                rows=subject.rows,
+                rows=rows,
                 progress=progress,
             )["model"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from edgeprune.errors import RecipeError
+from edgeprune.errors import BudgetError, RecipeError
+from edgeprune.size import Size
 from edgeprune.validation import explained
 
 FILE = Path("edgeprune.toml")  # read from the working folder if it is there
 MAX_BYTES = 1_000_000
-_SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>B|kB|KB|MB|GB)\s*")
-_BYTES = {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
 def _one_or_many(value: object) -> object:
@@ -60,15 +58,14 @@ class Demands(BaseModel):
     @field_validator("size")
     @classmethod
     def _size_has_a_unit(cls, size: str | None) -> str | None:
-        if size is not None and not _SIZE.fullmatch(size):
-            raise ValueError('write it as "30MB" (10^6 bytes)')
-        return size
+        try:
+            return None if size is None else str(Size.parse(size))
+        except BudgetError as error:
+            raise ValueError(f"{error.why}, {error.remedy}") from None
 
     @property
-    def size_bytes(self) -> int | None:
-        if self.size is None or (found := _SIZE.fullmatch(self.size)) is None:
-            return None
-        return int(float(found["number"]) * _BYTES[found["unit"]])
+    def size_budget(self) -> Size | None:
+        return None if self.size is None else Size.parse(self.size)
 
     @classmethod
     def read(cls, path: Path | None, options: Mapping[str, Any]) -> Demands:

@@ -90,7 +90,7 @@ def static_gates(
 ) -> list[Gate]:
     """Every demand on the file itself, in the order in which it is told."""
     growth = [] if baseline is None else _growth(anatomy, baseline)
-    return [*_shipped(subject, golden), *_limits(anatomy, demands), *growth]
+    return [*_shipped(subject, golden), *_limits(subject, anatomy, demands), *growth]
 
 
 def target_gates(anatomy: Anatomy, profile: Profile) -> Iterator[Gate]:
@@ -115,10 +115,10 @@ def _shipped(subject: Subject, golden: Mapping[str, Any] | None) -> Iterator[Gat
         yield Gate("golden answers", golden["agrees"], told(golden))
 
 
-def _limits(anatomy: Anatomy, demands: Demands) -> Iterator[Gate]:
-    if (most := demands.size_bytes) is not None:
+def _limits(subject: Subject, anatomy: Anatomy, demands: Demands) -> Iterator[Gate]:
+    if (limit := demands.size_budget or subject.size_budget) is not None:
         size = anatomy.size_bytes
-        yield Gate("size", size <= most, f"{megabytes(size / 1e6)}, {demands.size} may be")
+        yield Gate("size", size <= limit.bytes, f"{megabytes(size / 1e6)}, {limit} may be")
     if (most := demands.parameters) is not None:
         text = f"{count(anatomy.parameters)}, {count(most)} may be"
         yield Gate("parameters", anatomy.parameters <= most, text)

@@ -22,6 +22,7 @@ from edgeprune.measure.profile import RUN_PLANS, Settings
 from edgeprune.report.report import Report
 from edgeprune.ship.bundle import GOLDEN, MANIFEST, MODEL, verify_bundle
 from edgeprune.ship.golden import proving
+from edgeprune.size import Size
 
 DENSE = Path("dense") / MODEL  # the unpruned model, in a run folder
 
@@ -125,6 +126,12 @@ class Subject:
     @property
     def conditions(self) -> Conditions:
         return Conditions().but(self.manifest)
+
+    @property
+    def size_budget(self) -> Size | None:
+        """That of the bundle's run, if it had one."""
+        told = self.manifest.get("size")
+        return None if told is None else Size(told["bytes"])
 
     def dense_for(self, budget: Budget) -> Path:
         """The unpruned model that a budget is a share of. Raises BudgetError."""

@@ -48,7 +48,7 @@ def look(
     last: int | None = None,
     looks: int = MOST_LOOKS,
     targets: int = 1,
-    rows: Feeds | None = None,
+    rows: Mapping[str, Feeds | None] | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Sampled]:
     """Measure models, again and as often as before while a verdict is open, at most `looks` times.
@@ -57,7 +57,7 @@ def look(
     error that `confidence` allows, so looking again costs certainty, not honesty. `ask` gives each
     model's budget in ms from the profiles of the first look; a model without one is measured in
     that look only. `first` and `last` are the looks that this call takes, for a gate that is
-    started again. What was converted must answer alike on `rows`, as in `profile`. Raises
+    started again. What was converted must answer alike on its `rows`, as in `profile`. Raises
     ParityError, TargetError, OnnxError, ResourceError.
     """
     pending, budgets = dict(models), dict[str, Budget]()

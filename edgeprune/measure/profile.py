@@ -141,14 +141,14 @@ def profile(
     settings: Settings,
     progress: Progress = SILENT,
     *,
-    rows: Feeds | None = None,
+    rows: Mapping[str, Feeds | None] | None = None,
 ) -> dict[str, Profile]:
     """Times ONNX files on a target, each launch of each in a fresh process.
 
     The models' launches are interleaved, in random order within each round, so that the ratio of
     two of them holds whatever else the machine does. First, what was converted must answer as
-    ONNX Runtime does on `rows` [rows, tokens] of real text, or on seeded ones. Raises ParityError,
-    TargetError, OnnxError, ResourceError.
+    ONNX Runtime does on each model's `rows` [rows, tokens] of real text, or on seeded ones. Raises
+    ParityError, TargetError, OnnxError, ResourceError.
     """
     order = random.Random(settings.seed)
     # A little over its part, as the sum of the samples is what counts.
@@ -160,7 +160,7 @@ def profile(
     runs: dict[str, list[Run]] = {name: [] for name in models}
     with prepare(models, target, settings.load) as bench:
         facts = {"settings": asdict(settings), "device": target.device.facts()}
-        parity = {name: check_converted(bench, name, rows) for name in models}
+        parity = {name: check_converted(bench, name, (rows or {}).get(name)) for name in models}
         for done, name in enumerate(turns):
             progress.step(done, len(turns), name)
             runs[name].append(bench.launch([name], blocks, seed=settings.seed + done))

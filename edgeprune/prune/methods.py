@@ -5,19 +5,14 @@ Tables, surgery, closed loop, recovery, export and measurement are the same for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgeprune.latency import LatencyTable
 from edgeprune.prune.baselines import magnitude, random, whole
 from edgeprune.prune.curves import Price
 from edgeprune.prune.fisher import fisher
 from edgeprune.prune.obs import obs
-from edgeprune.prune.search import Errors, Plan, drop_crumbs, drop_layers, search
-from edgeprune.shape import Shape, SubLayer
-
-Allocate = Callable[[Errors, LatencyTable, Shape, float, Mapping[SubLayer, float] | None], Plan]
-"""The plan for some milliseconds, given errors and how much each sub-layer's count."""
+from edgeprune.prune.search import Allocate, drop_crumbs, drop_layers, search
 
 
 @dataclass(frozen=True)

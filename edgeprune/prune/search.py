@@ -15,6 +15,10 @@ from edgeprune.shape import LayerShape, Shape, SubLayer
 
 Errors = Mapping[SubLayer, Mapping[int, float]]  # sub-layer -> width -> expected loss
 
+Allocate = Callable[[Errors, LatencyTable, Shape, float, Mapping[SubLayer, float] | None], "Plan"]
+"""The plan for some milliseconds, given errors and how much each sub-layer's count."""
+
+HALVINGS = 12  # of the milliseconds that a plan may lack for its file's size
 RESOLUTION = 2_000  # Q: steps that the budget is divided into
 CRUMB = 12  # a layer with less than this part of its heads and FFN units is a crumb
 SPREAD = 0.5  # of the logarithm of a sub-layer's sensitivity, over the draws
@@ -142,6 +146,37 @@ def drop_layers(
     raise _unreachable(budget_ms, table, dense)
 
 
+def fitting(allocate: Allocate, fits: Callable[[Shape], bool]) -> Allocate:
+    """The same way to plan, with fewer milliseconds where their plan does not fit.
+
+    Widths cost bytes as they cost milliseconds, so the most milliseconds whose plan fits are
+    searched by halving. The shape with all sub-layers gone is taken to fit.
+    """
+
+    def allocated(
+        errors: Errors,
+        table: LatencyTable,
+        dense: Shape,
+        budget_ms: float,
+        sensitivity: Mapping[SubLayer, float] | None = None,
+    ) -> Plan:
+        plan = allocate(errors, table, dense, budget_ms, sensitivity)
+        if fits(plan.shape):
+            return plan
+        least_ms, most_ms = minimum_ms(table, dense), budget_ms
+        best = Plan(dense.emptied(), least_ms, sum(curve[0] for curve in errors.values()))
+        for _ in range(HALVINGS):
+            middle_ms = (least_ms + most_ms) / 2
+            plan = allocate(errors, table, dense, middle_ms, sensitivity)
+            if fits(plan.shape):
+                best, least_ms = plan, middle_ms
+            else:
+                most_ms = middle_ms
+        return best
+
+    return allocated
+
+
 def _is_crumb(layer: LayerShape, whole: LayerShape) -> bool:
     return CRUMB * layer.heads <= whole.heads and CRUMB * layer.ffn <= whole.ffn
 
@@ -178,6 +213,7 @@ def search_sensitivity(
     draws: int,
     seed: int,
     prior: Mapping[SubLayer, float] | None = None,
+    allocate: Allocate = search,
 ) -> tuple[Plan, dict[SubLayer, float]]:
     """The plan that `judge` likes best (least is best) among those of random sensitivities.
 
@@ -201,7 +237,7 @@ def search_sensitivity(
         drawn = draw >= len(undrawn)
         logs = centre + random.normal(0, SPREAD, len(keys)) if drawn else undrawn[draw]
         sensitivity = dict(zip(keys, np.exp(logs).tolist(), strict=True))
-        plan = search(errors, table, dense, budget_ms, sensitivity)
+        plan = allocate(errors, table, dense, budget_ms, sensitivity)
         if str(plan.shape) in seen:
             continue
         seen.add(str(plan.shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -57,6 +58,26 @@ def mask(model: Classifier, shape: Shape, curves: Curves) -> Classifier:
             linear.weight[:, kept] = option.weight
             linear.bias.copy_(option.bias)
     return twin.eval()
+
+
+def with_tokens(model: Classifier, kept: Sequence[int]) -> Classifier:
+    """A copy that knows the tokens of these ids alone, ascending; their places are the new ids.
+
+    The padding's id has to stay: RoBERTa and its kin count positions from it.
+    """
+    small = copy.deepcopy(model)
+    encoder, new = small.encoder, {old: number for number, old in enumerate(kept)}
+    fields = encoder.config.to_dict()
+    for name, value in fields.items():
+        if name.endswith("_token_id") and isinstance(value, int):
+            fields[name] = new.get(value)
+    encoder.config = type(encoder.config).from_dict(fields | {"vocab_size": len(kept)})
+    encoder.shape = replace(encoder.shape, vocab=len(kept))
+    words = cast(nn.Embedding, encoder.embeddings.word_embeddings)
+    with torch.no_grad():
+        words.weight = nn.Parameter(words.weight[list(kept)].clone(), words.weight.requires_grad)
+    words.num_embeddings = len(kept)
+    return small.eval()
 
 
 def _cut_attention(layer: Layer, curves: Curves, index: int, heads: int) -> Attention | Removed:

@@ -144,6 +144,7 @@ def _made(report: Report, facts: ModelFacts) -> str:
     told = [
         f"Encoder: {_safe(facts.base)} ({facts.family}), {len(layers)} layers; kept are "
         f"{heads} heads and {units} FFN units, {count(report.after.parameters)} parameters.",
+        *_vocabulary(report),
         f"Auxiliary task: {_safe(transfer_line(report))}",
         f"Precision: {report.after.precision}. Its fp32 file differs from PyTorch by at most "
         f"{max(row.max_abs for row in report.parity):.1e}.",
@@ -152,6 +153,15 @@ def _made(report: Report, facts: ModelFacts) -> str:
         "recipe and data.",
     ]
     return "\n".join(f"- {fact}" for fact in told)
+
+
+def _vocabulary(report: Report) -> list[str]:
+    if (size := report.size) is None:
+        return []
+    return [
+        f"Vocabulary: {size.tokens:,} of the encoder's {size.tokens_before:,} tokens; other words "
+        "are read in smaller pieces. tokenizer.json is that of this model alone."
+    ]
 
 
 def versions(report: Report) -> dict[str, str]:

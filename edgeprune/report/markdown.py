@@ -62,6 +62,7 @@ def comparison_table(report: Report) -> tuple[Row, list[Row]]:
             megabytes(after.size_mb),
             _less(before.size_mb, after.size_mb),
         ),
+        *_vocabulary(report),
         (
             "parameters",
             count(before.parameters),
@@ -70,6 +71,13 @@ def comparison_table(report: Report) -> tuple[Row, list[Row]]:
         ),
         ("precision", before.precision, after.precision, ""),
     ]
+
+
+def _vocabulary(report: Report) -> list[Row]:
+    if (size := report.size) is None:
+        return []
+    before, after = f"{size.tokens_before:,}", f"{size.tokens:,}"
+    return [("vocabulary", before, after, _less(size.tokens_before, size.tokens))]
 
 
 def budgets_table(reports: Sequence[Report]) -> tuple[Row, list[Row]]:
@@ -100,16 +108,22 @@ def verdict_lines(report: Report) -> list[str]:
     return [report.verdict.line]
 
 
+def size_lines(report: Report) -> list[str]:
+    """One where there is a size budget."""
+    return [] if report.size is None else [f"size      {report.size.line}"]
+
+
 def _story(report: Report, level: str) -> list[str]:
     reasons = [
         f"- {_safe(reason.text)} ({_mono(reason.code)})" for reason in report.verdict.reasons
     ]
     return [
         f"{level} {_safe(limit(report))}: {answer(report)}",
-        _code("\n".join(verdict_lines(report))),
+        _code("\n".join([*verdict_lines(report), *size_lines(report)])),
         "\n".join(reasons),
         table(*comparison_table(report)),
         *_removed(report, level),
+        *_size(report, level),
         f"{level}# Transfer",
         _safe(transfer_line(report)),
         *_export(report, level),
@@ -139,6 +153,22 @@ def _removed(report: Report, level: str) -> list[str]:
     )
     layers = table(("layer", "heads", "FFN", "parameters", "fp32"), rows)
     return [f"{level}# What was removed", layers, foreseen]
+
+
+def _size(report: Report, level: str) -> list[str]:
+    if (size := report.size) is None:
+        return []
+    rows = [
+        ("vocabulary", megabytes(size.vocabulary_bytes / 1e6)),
+        ("other weights", megabytes(size.weight_bytes / 1e6)),
+        ("graph", megabytes(size.graph_bytes / 1e6)),
+    ]
+    told = (
+        f"Of {size.tokens_before:,} tokens {size.tokens:,} are kept. {size.tokens_needed:,} had to "
+        "be: those of the training rows and of the given text, and those that read any other text "
+        "letter by letter."
+    )
+    return [f"{level}# Size", table(("part", "size"), rows), told]
 
 
 def _export(report: Report, level: str) -> list[str]:

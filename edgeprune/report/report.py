@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgeprune.errors import InputError
 from edgeprune.report.discretion import discreet
 from edgeprune.shape import LayerShape, Shape
+from edgeprune.units import megabytes
 
 # The stored format; 1 (0.1.0): the first.
 FORMAT: Literal["edgeprune-report/1"] = "edgeprune-report/1"
@@ -36,7 +37,10 @@ class Reason(_Part):
 
 
 class Judgement(_Part):
-    """The verdict on the measured latency, and the numbers it rests on: a Verdict's `to_dict`."""
+    """The verdict on the measured latency, and the numbers it rests on: a Verdict's `to_dict`.
+
+    Under a size budget it is missed too where the file is too large.
+    """
 
     outcome: Outcome
     reasons: tuple[Reason, ...] = ()
@@ -108,6 +112,29 @@ class PlanPart(_Part):
     predicted_ms: float
     measured_untrained_ms: float
     rounds: tuple[Round, ...] = ()
+
+
+class SizePart(_Part):
+    """The size budget, and where the bytes of the exported file go."""
+
+    text: str
+    limit_bytes: int
+    file_bytes: int = Field(description="Of what the target runs; of several, the largest.")
+    met: bool
+    tokens: int = Field(description="That the tokenizer knows.")
+    tokens_before: int
+    tokens_needed: int = Field(
+        description="Those of the training rows and of the given text, and what reads any text."
+    )
+    vocabulary_bytes: int = Field(description="Of the tokens' embeddings.")
+    weight_bytes: int = Field(description="Of all other weights.")
+    graph_bytes: int = Field(description="Of operators and names.")
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        size, rest = megabytes(self.file_bytes / 1e6), "" if self.met else ", which is too much"
+        return f"{size} of {self.text}{rest}, {self.tokens:,} of {self.tokens_before:,} tokens"
 
 
 class Transfer(_Part):
@@ -219,6 +246,7 @@ class Report(_Part):
     )
     targets: tuple[TargetRow, ...] = Field(default=(), description="The verdict on each target.")
     budget: Limit
+    size: SizePart | None = Field(default=None, description="Null without a size budget.")
     before: Figures
     after: Figures
     score_ratio: float | None = Field(description="after / before; null unless before is above 0.")
@@ -283,6 +311,20 @@ class Report(_Part):
         if "format" not in report.model_fields_set:
             raise InputError(f"report {path}", why=f"its format is not named {FORMAT!r}")
         return report
+
+
+def held_to(size: SizePart | None, judgement: Judgement) -> Judgement:
+    """The verdict on latency and size together: a file that is too large misses its budget."""
+    if size is None:
+        return judgement
+    code = "within_size" if size.met else "over_size"
+    reasons = (*judgement.reasons, Reason(code=code, text=f"The file takes {size.line}."))
+    if size.met:
+        return judgement.model_copy(update={"reasons": reasons})
+    line = f"missed  size {size.line} (latency: {judgement.line})"
+    return judgement.model_copy(
+        update={"outcome": "missed", "exit_code": 1, "line": line, "reasons": reasons}
+    )
 
 
 def exit_code(reports: Sequence[Report]) -> int:

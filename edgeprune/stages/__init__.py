@@ -19,6 +19,7 @@ def stage_names(recipe: Recipe) -> tuple[str, ...]:
         for own in slugs
         for name in (
             f"plan-{own}",
+            *([f"vocabulary-{own}"] if recipe.size is not None else []),
             f"student-{own}",
             *(f"{precision}-{own}" for precision in recipe.precisions),
         )

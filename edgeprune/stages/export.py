@@ -167,14 +167,20 @@ class Measured:
 
 
 def measure_models(
-    run: Run, materials: Materials, dense: Exported, students: Sequence[tuple[Exported, Budget]]
+    run: Run,
+    materials: Materials,
+    dense: Exported,
+    students: Sequence[tuple[Exported, Budget, Materials]],
 ) -> Measured:
     """Measure the dense model and every student on each target, launch by launch in turn.
 
+    A student comes with the materials that it was exported by: its tokens may be others.
+
     Again and as often as before, twice at most, those whose verdict is still open.
     """
-    files = {exported.stage.name: exported.path for exported in (dense, *(s for s, _ in students))}
-    budgets = {exported.stage.name: budget for exported, budget in students}
+    models = (dense, *(exported for exported, _, _ in students))
+    files = {exported.stage.name: exported.path for exported in models}
+    budgets = {exported.stage.name: budget for exported, budget, _ in students}
 
     def ask(taken: Mapping[str, Profile]) -> dict[str, Budget]:
         unpruned = taken[dense.stage.name].latency
@@ -182,7 +188,9 @@ def measure_models(
 
     def build(folder: Path) -> None:
         settings = materials.settings(RUN_PLANS[materials.recipe.run_plan])
-        rows = golden_rows(materials, dense.contents.inputs)
+        names = dense.contents.inputs
+        rows = {dense.stage.name: golden_rows(materials, names)}
+        rows |= {one.stage.name: golden_rows(own, names) for one, _, own in students}
         for target in materials.targets:
             taken = look(
                 files,
@@ -199,8 +207,8 @@ def measure_models(
                 write_samples(folder / f"{own}.samples.jsonl.gz", [sampled])
 
     made_from = {
-        "models": [exported.stage.key for exported in (dense, *(s for s, _ in students))],
-        "budgets": [str(budget) for _, budget in students],
+        "models": [exported.stage.key for exported in models],
+        "budgets": [str(budget) for _, budget, _ in students],
         "measured": materials.measured_how,
         "runs": materials.recipe.run_plan,
     }

@@ -14,7 +14,7 @@ import numpy as np
 from edgeprune import __version__
 from edgeprune.effort import Effort
 from edgeprune.encoder import Encoder, load_pretrained
-from edgeprune.errors import RecipeError
+from edgeprune.errors import ModelError, RecipeError
 from edgeprune.hashing import file_digest
 from edgeprune.inputs import Inputs, Transfer
 from edgeprune.learn.answers import Judge, Sample, accelerator, judge_on
@@ -27,6 +27,7 @@ from edgeprune.recipe import Recipe
 from edgeprune.shape import SubLayer
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, tokenize
+from edgeprune.vocabulary import KINDS, Vocabulary
 
 JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
@@ -36,6 +37,8 @@ RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
 LEARNT_BY = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
 TOKENS_A_STEP, LEAST_SHARE = 400, 0.5
 PASSING = ("_name_or_path", "transformers_version")  # in a config, and nothing of the model
+WEIGHT_BYTES = {"fp32": 4, "int8": 1}  # of a number in an embedding
+ENDLESS = 1_000_000  # tokens at which a line of text is cut that is only counted
 NEW_HEAD_RATE = 10.0  # times that for a head that starts from random weights
 
 
@@ -50,6 +53,8 @@ class Materials:
     encoder_digest: str
     prior: Mapping[SubLayer, float] | None
     """How much each sub-layer counts by the plans of earlier runs."""
+    vocabulary: Vocabulary | None
+    """In what order tokens are kept under the size budget, where there is one."""
 
     @property
     def recipe(self) -> Recipe:
@@ -144,6 +149,25 @@ class Materials:
         """What is deployed while planning: int8 is planned in int8, `auto` in fp32."""
         return "int8" if self.recipe.precision == "int8" else "fp32"
 
+    def token_bytes(self, precision: str) -> int:
+        """What a token's embedding takes in a file."""
+        return embedding_width(self.encoder) * WEIGHT_BYTES[precision]
+
+    @property
+    def room_bytes(self) -> int | None:
+        """What a size budget leaves for all but the tokens that are needed."""
+        size, vocabulary = self.recipe.size_budget, self.vocabulary
+        if size is None or vocabulary is None:
+            return None
+        return size.bytes - self.token_bytes(self.probe_precision) * vocabulary.needed
+
+    @property
+    def head_bytes(self) -> int:
+        """What the target's head takes there: a row, and a scale and a zero point if it is int8."""
+        scale = 5 if self.probe_precision == "int8" else 0
+        row = self.encoder.shape.hidden * WEIGHT_BYTES[self.probe_precision] + scale
+        return self.task.outputs * (row + WEIGHT_BYTES["fp32"])
+
     @property
     def measured_how(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -177,10 +201,6 @@ def prepare(inputs: Inputs) -> Materials:
     """Load the encoder and tokenize every split. Raises ModelError, RecipeError."""
     encoder, tokenizer = load_pretrained(inputs.model)
     digest = digest_of_encoder(encoder, tokenizer)
-    task = inputs.task
-    splits = {"train": task.train, "validation": task.validation, "test": task.test}
-    if inputs.auxiliary is not None:
-        splits["auxiliary"] = inputs.auxiliary.train
     length, most = inputs.recipe.sequence, positions(encoder)
     if length > most:
         raise RecipeError(
@@ -200,17 +220,48 @@ def prepare(inputs: Inputs) -> Materials:
             why=f"the encoder has {layers} layers, and one at least is taught",
             remedy=f"give at most {layers - 1}",
         )
+    tokens = tokenized(inputs, tokenizer)
     return Materials(
         inputs=inputs,
         encoder=encoder,
         tokenizer=tokenizer,
-        tokens={
-            name: tokenize(tokenizer, rows.texts, rows.pairs, length)
-            for name, rows in splits.items()
-        },
+        tokens=tokens,
         encoder_digest=digest,
         prior=prior,
+        vocabulary=None if inputs.recipe.size is None else _vocabulary(inputs, tokenizer, tokens),
     )
+
+
+def tokenized(inputs: Inputs, tokenizer: Any) -> dict[str, Tokens]:
+    """Every split, cut at the recipe's length."""
+    task, length = inputs.task, inputs.recipe.sequence
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    if inputs.auxiliary is not None:
+        splits["auxiliary"] = inputs.auxiliary.train
+    return {
+        name: tokenize(tokenizer, rows.texts, rows.pairs, length) for name, rows in splits.items()
+    }
+
+
+def _vocabulary(inputs: Inputs, tokenizer: Any, tokens: Mapping[str, Tokens]) -> Vocabulary:
+    """Raises ModelError for a tokenizer that cannot be cut."""
+    kind = spec_of(tokenizer)["model"]["type"] if tokenizer.is_fast else "without tokenizer.json"
+    if kind not in KINDS:
+        raise ModelError(
+            f"tokenizer of {inputs.recipe.model}",
+            why=f"of the kind {kind}, whose vocabulary cannot be cut",
+            remedy=f"leave out --size, or give an encoder with one of {', '.join(KINDS)}",
+        )
+    needed, likely = [tokens["train"]], tokens.get("auxiliary", tokens["train"].take([]))
+    if inputs.vocabulary is not None:
+        needed.append(tokenize(tokenizer, inputs.vocabulary.train.texts, None, ENDLESS))
+    return Vocabulary.of(spec_of(tokenizer), int(tokenizer.pad_token_id), needed, likely)
+
+
+def spec_of(tokenizer: Any) -> dict[str, Any]:
+    """What a fast tokenizer's tokenizer.json holds."""
+    spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return spec
 
 
 def positions(encoder: Encoder) -> int:

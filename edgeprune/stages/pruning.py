@@ -17,12 +17,15 @@ from edgeprune.learn.fit import Schedule, Taught
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.train import recover
 from edgeprune.measure.profile import GLANCE, Profile, profile
-from edgeprune.prune.search import Plan, minimum_ms, search_sensitivity
-from edgeprune.prune.surgery import operate
+from edgeprune.prune.search import Plan, fitting, minimum_ms, search, search_sensitivity
+from edgeprune.prune.surgery import operate, with_tokens
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
+from edgeprune.shape import Shape
+from edgeprune.size import SLACK_BYTES
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.stages.pricing import Priced
+from edgeprune.stages.spelling import Spelled
 from edgeprune.stages.teaching import ALONE, COUPLED, HISTORY, Teacher, snapshots_of
 from edgeprune.stages.timing import AIM, Timing, deploy
 
@@ -38,6 +41,7 @@ class Round:
     predicted_ms: float
     measured_ms: float
     share: float  # of the budget, at its percentile
+    file_bytes: int  # of the candidate, whose vocabulary is whole
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Planned:
     plan: Plan
     rounds: tuple[Round, ...]
     stage: Stage
+
+    @property
+    def file_bytes(self) -> int:
+        """Of its exported file, whose vocabulary is whole."""
+        return self.rounds[-1].file_bytes
 
 
 def plan_budget(
@@ -61,10 +70,13 @@ def plan_budget(
     """Search, export, measure; correct the aim by the table's error and search again.
 
     The dense model's file is measured in the same rounds, so that a share of its latency, and the
-    machine's mood, are known when the candidate is judged.
+    machine's mood, are known when the candidate is judged. Under a size budget every plan leaves
+    room for the tokens that are needed.
     """
     shape, effort, method = teacher.model.encoder.shape, materials.effort, priced.method
     errors = priced.curves.errors()
+    fits = _room_for_tokens(materials, timing)
+    allocate = fitting(method.allocate, fits)
 
     def build(folder: Path) -> None:
         table, aim_ms = timing.table(budget), timing.aim_ms(budget)
@@ -79,8 +91,9 @@ def plan_budget(
                 draws=effort.draws,
                 seed=materials.recipe.seed,
                 prior=materials.prior,
+                allocate=fitting(search, fits),
             )
-        plan = method.allocate(errors, table, shape, aim_ms, weights)
+        plan = allocate(errors, table, shape, aim_ms, weights)
         rounds: list[tuple[Plan, Round]] = []
         for _ in range(ROUNDS):
             model = operate(priced.model, plan.shape, priced.curves)
@@ -93,13 +106,14 @@ def plan_budget(
                 # In the first target's milliseconds, as the table's are.
                 shares.append((share, own_ms * timing.aim_ms(budget) / timed.aim_ms(budget)))
             share, measured_ms = max(shares)
-            rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share)))
+            size = path.stat().st_size
+            rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share, size)))
             text = f"{plan.predicted_ms:.2f} ms predicted, {measured_ms:.2f} ms measured"
             run.progress.note(f"{text}, {share:.0%} of the budget")
             if LOOSE <= share <= TIGHT:
                 break
             aim_ms = max(aim_ms * AIM / share, minimum_ms(table, shape))
-            plan = method.allocate(errors, table, shape, aim_ms, weights)
+            plan = allocate(errors, table, shape, aim_ms, weights)
             if plan.shape in (earlier.shape for earlier, _ in rounds):
                 break
         best = min(range(len(rounds)), key=lambda i: _preference(rounds[i][1].share))
@@ -118,6 +132,7 @@ def plan_budget(
         "budget": str(budget),
         "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
         "prior": materials.prior and [[*key, value] for key, value in materials.prior.items()],
+        "room": materials.room_bytes,
     }
     stage = run.stage(f"plan-{slug(str(budget))}", made_from, build)
     told = stage.read("plan.json")
@@ -125,6 +140,14 @@ def plan_budget(
     # The chosen round last: it is the one that the report tells.
     order = [*(i for i in range(len(rounds)) if i != told["chosen"]), told["chosen"]]
     return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
+
+
+def _room_for_tokens(materials: Materials, timing: Timing) -> Callable[[Shape], bool]:
+    """Whether the file of a shape leaves room for them."""
+    most = materials.room_bytes
+    if most is None:
+        return lambda shape: True
+    return lambda shape: timing.bytes.predict(shape, 0) + SLACK_BYTES <= most
 
 
 def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
@@ -172,13 +195,17 @@ class Student:
 
 def recover_student(
     run: Run,
-    materials: Materials,
+    spelled: Spelled,
     teacher: Teacher,
     priced: Priced,
     planned: Planned,
     budget: Budget,
 ) -> Student:
-    """Distil the pruned model back; the guard compares recovery with and without the auxiliary."""
+    """Distil the pruned model back; the guard compares recovery with and without the auxiliary.
+
+    Both models read the rows as the shipped tokenizer has them.
+    """
+    materials = spelled.learning
     transfer, effort = materials.transfer, materials.effort
     # Its text shows the student more of how the teacher answers, also where its labels did not
     # help the teacher; then only if the student is judged with and without it.
@@ -223,7 +250,10 @@ def recover_student(
             if alone.score >= best.score:
                 best, with_auxiliary = alone, False
         _drop_auxiliary_head(best.model)
-        save(best.model.to("cpu"), folder, labels=materials.task.labels)
+        student = best.model.to("cpu")
+        if spelled.kept is not None:
+            student = with_tokens(student, spelled.kept)
+        save(student, folder, labels=materials.task.labels)
         told = {"score": best.score, "gain": gain, "recovered": with_auxiliary}
         write_json(folder / "scores.json", told | {"notes": notes})
         write_json(folder / HISTORY, histories)
@@ -234,6 +264,7 @@ def recover_student(
         "offered": offered and materials.auxiliary is not None and materials.auxiliary.digest,
         "how": transfer.how,
         "judged": effort.judge_students,
+        "vocabulary": spelled.stage and spelled.stage.key,
         "schedule": asdict(schedule),
         "learnt": learnt_how(),
     }

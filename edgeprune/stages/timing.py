@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -26,12 +27,14 @@ from edgeprune.prune.structures import ffn_grid
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import LayerShape, Shape
+from edgeprune.size import SLACK_BYTES, ByteTable, Size
 from edgeprune.stages.materials import Materials
 
 STACK = 4  # equal layers in a probe of the latency table
 # Sizes of the probes that others are made from; they occur as nothing else in the graph.
 PATTERN_HEADS, PATTERN_FFN = 7, 1_031
 PROBE_VOCABULARY = 2_048  # looking tokens up costs the same in a small table, writing it does not
+ROUNDED_BYTES = 10_000  # to which the smallest size is told
 AIM = 0.91  # of the budget; what is under it is room for the noise of the measurement
 
 
@@ -60,9 +63,10 @@ class Timed:
 
 @dataclass(frozen=True)
 class Timing:
-    """What was timed on every target."""
+    """What was timed on every target, and what the timed files take."""
 
     targets: tuple[Timed, ...]
+    bytes: ByteTable
     stage: Stage
 
     def table(self, budget: Budget) -> LatencyTable:
@@ -104,6 +108,8 @@ def time_targets(run: Run, materials: Materials) -> Timing:
         ffn = exported(write.ffn_stacks(widths))
         empty = probe([LayerShape(0, 0)] * STACK)
         wholes = [(whole, probe(whole.layers)) for whole in _wholes(shape, effort)]
+        sizes = byte_table(materials, attention, ffn, empty, *(path for _, path in wholes[:2]))
+        write_json(folder / "bytes.json", sizes.to_dict())
         files = {f"whole {i}": path for i, (_, path) in enumerate(wholes)}
         deployed = "whole 0"
         if materials.probe_precision != "fp32":
@@ -149,7 +155,40 @@ def time_targets(run: Run, materials: Materials) -> Timing:
         )
         for name in names
     )
-    return Timing(tuple(timed), stage)
+    sizes = ByteTable.from_dict(stage.read("bytes.json"))
+    sizes = replace(sizes, rest=sizes.rest + materials.head_bytes)
+    return Timing(tuple(timed), sizes, stage)
+
+
+def rest_bytes(materials: Materials, smallest: Path) -> float:
+    """What a probe without any widths takes, its vocabulary left out."""
+    token = materials.token_bytes(materials.probe_precision)
+    return smallest.stat().st_size - token * PROBE_VOCABULARY
+
+
+def byte_table(
+    materials: Materials,
+    attention: Mapping[int, Path],
+    ffn: Mapping[int, Path],
+    empty: Path,
+    dense: Path,
+    smallest: Path,
+) -> ByteTable:
+    """What probes take: stacks as `measure_table` has them, the whole model with all and no widths.
+
+    The head is left out, as another task may find the table.
+    """
+
+    def sub_layer(stacks: Mapping[int, Path]) -> dict[int, float]:
+        bare = empty.stat().st_size
+        taken = {width: (path.stat().st_size - bare) / STACK for width, path in stacks.items()}
+        return {0: 0.0} | taken
+
+    head, shape = materials.head_bytes, materials.encoder.shape
+    token = materials.token_bytes(materials.probe_precision)
+    rest = rest_bytes(materials, smallest) - head
+    table = ByteTable(sub_layer(attention), sub_layer(ffn), token, rest)
+    return table.fitted_to(shape, PROBE_VOCABULARY, dense.stat().st_size - head)
 
 
 @dataclass(frozen=True)
@@ -257,3 +296,29 @@ def unreachable(asked_ms: float, smallest_ms: float, at: str) -> Unreachable:
         why="unreachable: too little even with every head and FFN unit gone",
         remedy=f"the smallest budget that can be reached is {smallest_ms:.2f} ms at {at}",
     )
+
+
+def check_size(materials: Materials, timing: Timing) -> None:
+    """Before any training. Raises Unreachable where what must be kept takes more than it may."""
+    size, vocabulary = materials.recipe.size_budget, materials.vocabulary
+    if size is None or vocabulary is None:
+        return
+    smallest = smallest_size(materials, timing.bytes.rest)
+    if smallest.bytes > size.bytes:
+        tokens = f"{vocabulary.needed:,} tokens ({vocabulary.total:,} of them to read any text)"
+        int8 = "" if materials.probe_precision == "int8" else ", and less with --precision int8"
+        raise Unreachable(
+            f"size {size}",
+            why=f"unreachable: too little even with every head and FFN unit gone, and {tokens}",
+            remedy=f"the smallest size that can be reached is {smallest}{int8}",
+        )
+
+
+def smallest_size(materials: Materials, rest: float) -> Size:
+    """With every sub-layer gone and no token that could go. Not without a size budget."""
+    assert materials.vocabulary is not None
+    token = materials.token_bytes(materials.probe_precision)
+    empty = ByteTable({0: 0.0}, {0: 0.0}, token, rest)
+    shape = materials.encoder.shape.emptied()
+    taken = empty.predict(shape, materials.vocabulary.needed) + SLACK_BYTES
+    return Size(ROUNDED_BYTES * math.ceil(taken / ROUNDED_BYTES))

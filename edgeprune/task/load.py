@@ -88,19 +88,33 @@ def load_auxiliary(
     return _task(opened.name, coding, splits, _metric("auto", coding), notes)
 
 
-def _plain_text(path: Path, size: int, seed: int, target: Task, allow_leakage: bool) -> Task:
+def load_text(source: str) -> Task:
+    """All of a plain text (.txt), a row each line. Raises DataError."""
+    path = Path(source).expanduser()
+    return _text_task(path, _lines_of(path), [])
+
+
+def _lines_of(path: Path) -> Rows:
     table = read(path, PLAIN)
     texts = tuple(_texts(table, TEXT, range(len(table))))
-    whole = train = Rows(texts, None, np.zeros(len(texts), np.float32))
+    return Rows(texts, None, np.zeros(len(texts), np.float32))
+
+
+def _text_task(path: Path, train: Rows, notes: Sequence[str]) -> Task:
+    splits = (train, train.take([]), train.take([]))
+    digest = digest_of(splits, (), UNJUDGED)
+    return Task(path.stem, "text", *splits, (), UNJUDGED, tuple(notes), digest)
+
+
+def _plain_text(path: Path, size: int, seed: int, target: Task, allow_leakage: bool) -> Task:
+    whole = train = _lines_of(path)
     notes = []
     if size < len(whole):
         drawn = np.random.default_rng([seed, 1]).permutation(len(whole))[:size]
         train = whole.take(np.sort(drawn))
         notes.append(f"train: a sample of {size} of {len(whole)} lines, seed {seed}")
     notes += leakage_notes(train, target.validation, target.test, path.stem, allowed=allow_leakage)
-    splits = (train, train.take([]), train.take([]))
-    digest = digest_of(splits, (), UNJUDGED)
-    return Task(path.stem, "text", *splits, (), UNJUDGED, tuple(notes), digest)
+    return _text_task(path, train, notes)
 
 
 def _task(

@@ -32,7 +32,7 @@ from edgeprune.onnx_session import open_session
 from edgeprune.prune.curves import Curves, error_curves
 from edgeprune.prune.moments import collect_moments
 from edgeprune.prune.obs import obs
-from edgeprune.prune.surgery import mask, operate
+from edgeprune.prune.surgery import mask, operate, with_tokens
 from edgeprune.shape import LayerShape, Shape
 
 SAME = 1e-5  # two ways of PyTorch to the same answer
@@ -79,6 +79,23 @@ class FamilyContract(ABC):
             save(pruned, folder, labels=("no", "yes"))
             for lengths in LENGTHS:
                 assert torch.equal(logits(load(folder), lengths), logits(pruned, lengths))
+
+    def test_with_fewer_tokens_it_answers_as_with_all(self, tmp_path: Path) -> None:
+        model, _ = subject(type(self))
+        config = model.encoder.config
+        kept = [n for n in range(config.vocab_size) if n <= config.pad_token_id or n % 3]
+        small = with_tokens(model, kept)
+        assert small.encoder.shape.vocab == small.encoder.config.vocab_size == len(kept)
+        assert small.encoder.config.pad_token_id == config.pad_token_id
+        save(small, tmp_path, labels=("no", "yes"))
+        for lengths in LENGTHS:
+            inputs = _inputs(model, lengths)
+            new = inputs["input_ids"] % len(kept)
+            old = inputs | {"input_ids": torch.tensor(kept)[new]}
+            with torch.no_grad():
+                wanted = model(old)[0]
+                for one in (small, load(tmp_path)):
+                    assert torch.equal(one(inputs | {"input_ids": new})[0], wanted)
 
     def test_its_exported_file_answers_alike_at_every_shape(self, tmp_path: Path) -> None:
         model, curves = subject(type(self))
