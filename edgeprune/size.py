@@ -21,7 +21,7 @@ _SIZE = re.compile(
 _UNITS: Mapping[str, int] = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _BINARY: Mapping[str, int] = {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 _EXAMPLES = 'write it as "8MB", "800kB" or "0.5GB" (a kB is 1,000 bytes)'
-SLACK_BYTES = 8_192  # of names and lengths in a file, by which a table may be wrong
+SLACK_BYTES = 4_096  # of names and lengths in a file, by which a table may be wrong
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from edgeprune.prune.surgery import operate, with_tokens
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.shape import Shape
-from edgeprune.size import SLACK_BYTES
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.stages.pricing import Priced
 from edgeprune.stages.spelling import Spelled
@@ -75,11 +74,16 @@ def plan_budget(
     """
     shape, effort, method = teacher.model.encoder.shape, materials.effort, priced.method
     errors = priced.curves.errors()
-    fits = _room_for_tokens(materials, timing)
-    allocate = fitting(method.allocate, fits)
+    room, tokens = materials.room_bytes, shape.vocab * timing.bytes.token
 
     def build(folder: Path) -> None:
         table, aim_ms = timing.table(budget), timing.aim_ms(budget)
+        unforeseen = 0  # bytes, which the first candidate tells
+
+        def fits(shape: Shape) -> bool:
+            return room is None or timing.bytes.predict(shape, 0) + unforeseen <= room
+
+        allocate = fitting(method.allocate, fits)
         weights = materials.prior
         if method.judged:
             _, weights = search_sensitivity(
@@ -110,13 +114,22 @@ def plan_budget(
             rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share, size)))
             text = f"{plan.predicted_ms:.2f} ms predicted, {measured_ms:.2f} ms measured"
             run.progress.note(f"{text}, {share:.0%} of the budget")
-            if LOOSE <= share <= TIGHT:
+            unforeseen = max(unforeseen, size - tokens - timing.bytes.predict(plan.shape, 0))
+            too_large = not fits(plan.shape)
+            if LOOSE <= share <= TIGHT and not too_large:
                 break
-            aim_ms = max(aim_ms * AIM / share, minimum_ms(table, shape))
+            if not too_large:
+                aim_ms = max(aim_ms * AIM / share, minimum_ms(table, shape))
             plan = allocate(errors, table, shape, aim_ms, weights)
             if plan.shape in (earlier.shape for earlier, _ in rounds):
                 break
-        best = min(range(len(rounds)), key=lambda i: _preference(rounds[i][1].share))
+        best = min(
+            range(len(rounds)),
+            key=lambda i: (
+                room is not None and rounds[i][1].file_bytes - tokens > room,
+                _preference(rounds[i][1].share),
+            ),
+        )
         told = {
             "plan": rounds[best][0].to_dict(),
             "rounds": [asdict(round_) for _, round_ in rounds],
@@ -140,14 +153,6 @@ def plan_budget(
     # The chosen round last: it is the one that the report tells.
     order = [*(i for i in range(len(rounds)) if i != told["chosen"]), told["chosen"]]
     return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
-
-
-def _room_for_tokens(materials: Materials, timing: Timing) -> Callable[[Shape], bool]:
-    """Whether the file of a shape leaves room for them."""
-    most = materials.room_bytes
-    if most is None:
-        return lambda shape: True
-    return lambda shape: timing.bytes.predict(shape, 0) + SLACK_BYTES <= most
 
 
 def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
