@@ -983,7 +983,7 @@ GATE_WORDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "confidence NaN": (("--budget", "5ms", "--confidence", "nan"), "EP110", "confidence"),
     "score floor over 1": (("--budget", "5ms", "--score-floor", "1.5"), "EP110", "score_floor"),
     "score floor NaN": (("--budget", "5ms", "--score-floor", "nan"), "EP110", "score_floor"),
-    "size without a unit": (("--budget", "5ms", "--size", "30"), "EP110", "30MB"),
+    "size without a unit": (("--budget", "5ms", "--size", "30"), "EP110", "8MB"),
     "parameters none": (("--budget", "5ms", "--parameters", "0"), "EP110", "parameters"),
     "multiply-adds none": (("--budget", "5ms", "--multiply-adds=-1"), "EP110", "multiply_adds"),
     "looks without end": (("--budget", "5ms", "--looks", "9"), "EP110", "looks"),
