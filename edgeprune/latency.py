@@ -127,10 +127,10 @@ class LatencyTable:
     """What a reader of the figures must know."""
 
     def attention(self, heads: int) -> float:
-        return _interpolate(self.attention_ms, heads)
+        return interpolated(self.attention_ms, heads)
 
     def ffn(self, width: int) -> float:
-        return _interpolate(self.ffn_ms, width)
+        return interpolated(self.ffn_ms, width)
 
     def sublayers(self, shape: Shape) -> float:
         """The sum over an architecture's sub-layers, before the fit to whole models."""
@@ -198,6 +198,7 @@ class LatencyTable:
         )
 
 
-def _interpolate(points: Mapping[int, float], width: int) -> float:
+def interpolated(points: Mapping[int, float], width: int) -> float:
+    """What a width costs, in a line between those that are known."""
     widths = sorted(points)
     return float(np.interp(width, widths, [points[w] for w in widths]))

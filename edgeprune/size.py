@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from edgeprune.errors import BudgetError
+from edgeprune.latency import interpolated
 from edgeprune.shape import Shape
 
 _SIZE = re.compile(
@@ -87,7 +86,7 @@ class ByteTable:
     def predict(self, shape: Shape, tokens: int) -> int:
         """What a model of this shape takes with so many tokens, but for some `SLACK_BYTES`."""
         layers = sum(
-            _between(self.attention, layer.heads) + _between(self.ffn, layer.ffn)
+            interpolated(self.attention, layer.heads) + interpolated(self.ffn, layer.ffn)
             for layer in shape.layers
         )
         return math.ceil(self.rest + layers) + self.token * tokens
@@ -120,8 +119,3 @@ class ByteTable:
             int(data["token"]),
             float(data["rest"]),
         )
-
-
-def _between(points: Mapping[int, float], width: int) -> float:
-    widths = sorted(points)
-    return float(np.interp(width, widths, [points[w] for w in widths]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny import CONFIG, DENSE
 from torch import nn
 from torch.testing import assert_close
-from transformers import BertConfig
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.latency import LatencyTable
@@ -15,18 +15,9 @@ from edgeprune.learn.answers import Sample
 from edgeprune.learn.fit import Schedule
 from edgeprune.learn.gates import Gated, learn_gates, predicted_ms
 from edgeprune.progress import SILENT
-from edgeprune.shape import Shape, SubLayer
+from edgeprune.shape import SubLayer
 from edgeprune.tokens import Tokens
 
-CONFIG = BertConfig(
-    vocab_size=40,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    max_position_embeddings=16,
-)
-DENSE = Shape.uniform(2, 2, 24, hidden=16, head_dim=8, vocab=40)
 TABLE = LatencyTable({0: 0.0, 1: 1.0, 2: 1.5}, {0: 0.0, 24: 2.4}, 0.5)
 SCHEDULE = Schedule(steps=60, batch=16, learning_rate=1e-3, head_learning_rate=1e-3, seed=0)
 

@@ -6,29 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig
+from tiny import CONFIG, DENSE
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.learn import probe
 from edgeprune.learn.answers import Sample, accelerator, features, gold_loss, predict
 from edgeprune.learn.masking import Blanks
 from edgeprune.learn.probe import start_head
-from edgeprune.shape import Shape
 from edgeprune.tokens import Tokens
-
-CONFIG = BertConfig(
-    vocab_size=40,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    max_position_embeddings=16,
-)
 
 
 def model(outputs: int) -> Classifier:
     torch.manual_seed(0)
-    encoder = Encoder(CONFIG, Shape.uniform(2, 2, 24, hidden=16, head_dim=8, vocab=40))
+    encoder = Encoder(CONFIG, DENSE)
     return Classifier(encoder, {"target": outputs}).to(accelerator().device)
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, ElectraConfig
+from tiny import CONFIG, DENSE
+from transformers import ElectraConfig
 
 from edgeprune.encoder import Classifier, Encoder
 from edgeprune.errors import Diverged, ResourceError
@@ -43,19 +44,10 @@ from edgeprune.prune.curves import Curves, error_curves
 from edgeprune.prune.moments import collect_moments
 from edgeprune.prune.obs import obs
 from edgeprune.prune.surgery import operate
-from edgeprune.shape import LayerShape, Shape
+from edgeprune.shape import LayerShape
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens
 
-CONFIG = BertConfig(
-    vocab_size=40,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    max_position_embeddings=16,
-)
-DENSE = Shape.uniform(2, 2, 24, hidden=16, head_dim=8, vocab=40)
 BLANKS = Blanks(mask=4, special=(0, 2, 3, 4))
 SHORT = Schedule(steps=60, batch=16, learning_rate=1e-2, head_learning_rate=1e-2, seed=0)
 

@@ -318,7 +318,5 @@ def smallest_size(materials: Materials, rest: float) -> Size:
     """With every sub-layer gone and no token that could go. Not without a size budget."""
     assert materials.vocabulary is not None
     token = materials.token_bytes(materials.probe_precision)
-    empty = ByteTable({0: 0.0}, {0: 0.0}, token, rest)
-    shape = materials.encoder.shape.emptied()
-    taken = empty.predict(shape, materials.vocabulary.needed) + SLACK_BYTES
+    taken = math.ceil(rest) + token * materials.vocabulary.needed + SLACK_BYTES
     return Size(ROUNDED_BYTES * math.ceil(taken / ROUNDED_BYTES))
