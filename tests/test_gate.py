@@ -26,7 +26,7 @@ from edgeprune.gate.replay import replay
 from edgeprune.gate.static import Anatomy, target_gates
 from edgeprune.latency import Budget, Latency
 from edgeprune.measure.looks import look
-from edgeprune.measure.profile import Profile, Settings
+from edgeprune.measure.profile import Profile, Settings, profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
 from edgeprune.measure.target import Target
 from edgeprune.ship.bundle import write_bundle
@@ -258,7 +258,7 @@ def test_a_second_look_is_taken_only_where_the_first_did_not_decide(save: Save) 
     models = {"a": save("a"), "b": save("b", width=640)}
     typical_ms = {"a": 0.02 + 2.5 * 4 * 1024 / 1e6, "b": 0.02 + 2.5 * 4 * 10240 / 1e6}
     budgets = {"a": Budget(ms=2 * typical_ms["a"]), "b": Budget(ms=1.0064 * typical_ms["b"])}
-    taken = look(models, NULL, few, lambda _: budgets)
+    taken = look(models, NULL, few, budgets)
     assert taken["a"].verdict["outcome"] == "met"
     assert (taken["a"].verdict["look"], taken["a"].verdict["looks"]) == (1, 3)
     assert len(taken["a"].profile.latency.launches_ms) == 5
@@ -266,19 +266,33 @@ def test_a_second_look_is_taken_only_where_the_first_did_not_decide(save: Save) 
     assert len(taken["b"].profile.latency.launches_ms) == 5 * 2 ** (taken["b"].verdict["look"] - 1)
 
 
+def first_look(models: Mapping[str, Path], settings: Settings) -> dict[str, float]:
+    """The p90 in ms that each model will have in the first look."""
+    taken = profile(models, NULL, replace(settings, seed=settings.seed + 1000))
+    return {name: one.latency.p90_ms for name, one in taken.items()}
+
+
 def test_a_model_without_a_budget_is_measured_in_the_first_look_only(save: Save) -> None:
     few = Settings(launches=5, iterations=100, least_s=10.0, sequence=TOKENS)
     models = {"dense": save("dense", width=640), "pruned": save("pruned")}
-    asked = []
-
-    def ask(taken: Mapping[str, Profile]) -> dict[str, Budget]:
-        asked.append(taken["dense"].latency.p90_ms)
-        return {"pruned": Budget(ms=taken["pruned"].latency.p90_ms)}
-
-    taken = look(models, NULL, few, ask)
+    budgets = {"pruned": Budget(ms=first_look(models, few)["pruned"])}
+    taken = look(models, NULL, few, budgets, dense="dense")
     assert taken["pruned"].verdict["look"] > 1
     assert len(taken["dense"].profile.latency.launches_ms) == 5
-    assert len(asked) == 1
+
+
+def test_a_share_is_of_the_dense_latency_of_the_same_looks(save: Save) -> None:
+    few = Settings(launches=5, iterations=100, least_s=10.0, sequence=TOKENS)
+    models = {"dense": save("dense", width=640), "pruned": save("pruned"), "small": save("small")}
+    first = first_look(models, few)
+    share = first["pruned"] / first["dense"]
+    budgets = {"pruned": Budget(share=share), "small": Budget(share=2 * share)}
+    taken = look(models, NULL, few, budgets, dense="dense")
+    pruned, dense = taken["pruned"], taken["dense"].profile.latency
+    assert pruned.verdict["look"] > 1
+    assert len(dense.launches_ms) == len(pruned.profile.latency.launches_ms)
+    assert pruned.verdict["budget_ms"] == share * dense.p90_ms
+    assert len(taken["small"].profile.latency.launches_ms) == 5
 
 
 def test_a_retry_of_the_job_is_the_next_look(save: Save) -> None:

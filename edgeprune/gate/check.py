@@ -14,8 +14,7 @@ from edgeprune.errors import InputError
 from edgeprune.gate.demands import Demands
 from edgeprune.gate.static import Anatomy, Gate, static_gates, target_gates
 from edgeprune.gate.subject import Subject
-from edgeprune.latency import Budget
-from edgeprune.measure.looks import Profiles, look
+from edgeprune.measure.looks import look
 from edgeprune.measure.profile import Profile
 from edgeprune.measure.profile import profile as measure
 from edgeprune.measure.samples import Question, Sampled
@@ -151,7 +150,8 @@ def check(
                 models,
                 target,
                 conditions.settings,
-                lambda taken: {"model": _resolved(limit, taken)},
+                {"model": limit},
+                dense="dense" if "dense" in models else None,
                 confidence=demands.confidence / 100,
                 first=attempt,
                 last=attempt if conditions.runs == "rapid" else looks,
@@ -184,10 +184,6 @@ def check(
         measuring_s=round(measuring_s, 3),
         total_s=round(time.monotonic() - started_s, 3),
     )
-
-
-def _resolved(limit: Budget, taken: Profiles) -> Budget:
-    return limit.resolve(taken["dense"].latency) if limit.share is not None else limit
 
 
 def _outcome(gates: Sequence[Gate], answers: Sequence[Sampled]) -> Outcome:

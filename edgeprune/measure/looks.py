@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,6 @@ from edgeprune.measure.samples import Question, Sampled
 from edgeprune.measure.target import Target
 from edgeprune.measure.verdict import MOST_LOOKS, least_size
 from edgeprune.progress import SILENT, Progress
-
-Profiles = Mapping[str, Profile]
-Ask = Callable[[Profiles], Mapping[str, Budget]]
 
 
 def check_decidable(budget: Budget, settings: Settings, confidence: float = 0.99) -> None:
@@ -41,8 +38,9 @@ def look(
     models: Mapping[str, Path],
     target: Target,
     settings: Settings,
-    ask: Ask,
+    budgets: Mapping[str, Budget],
     *,
+    dense: str | None = None,
     confidence: float = 0.99,
     first: int = 1,
     last: int | None = None,
@@ -54,13 +52,13 @@ def look(
     """Measure models, again and as often as before while a verdict is open, at most `looks` times.
 
     The data of the looks grow as n, 2n, 4n and are judged together; each look has its part of the
-    error that `confidence` allows, so looking again costs certainty, not honesty. `ask` gives each
-    model's budget in ms from the profiles of the first look; a model without one is measured in
-    that look only. `first` and `last` are the looks that this call takes, for a gate that is
-    started again. What was converted must answer alike on its `rows`, as in `profile`. Raises
-    ParityError, TargetError, OnnxError, ResourceError.
+    error that `confidence` allows, so looking again costs certainty, not honesty. A budget that is
+    a share is one of the `dense` model's latency in the same looks; a model that neither has a
+    budget nor is needed for one is measured in the first of them only. `first` and `last` are the
+    looks that this call takes, for a gate that is started again. What was converted must answer
+    alike on its `rows`, as in `profile`. Raises ParityError, TargetError, OnnxError, ResourceError.
     """
-    pending, budgets = dict(models), dict[str, Budget]()
+    pending, still_open = dict(models), dict(budgets)
     taken: dict[str, Profile] = {}
     answered: dict[str, Sampled] = {}
     launches = settings.launches * 2 ** (first - 1)
@@ -68,17 +66,18 @@ def look(
         so_many = replace(settings, launches=launches, seed=settings.seed + 1000 * number)
         for name, new in profile(pending, target, so_many, progress, rows=rows).items():
             taken[name] = taken[name].joined(new) if name in taken else new
-        budgets = budgets or dict(ask(taken))
-        for name in budgets.keys() & pending.keys():
-            question = Question.of(
-                budgets[name], confidence, look=number, looks=looks, targets=targets
-            )
+        for name, budget in [*still_open.items()]:
+            if dense is not None:
+                budget = budget.resolve(taken[dense].latency)
+            question = Question.of(budget, confidence, look=number, looks=looks, targets=targets)
             verdict = question.answer(taken[name])
             answered[name] = Sampled(taken[name], question, verdict.to_dict())
             if not verdict.is_open:
-                del pending[name]
-        pending = {name: path for name, path in pending.items() if name in budgets}
-        if not pending:
+                del still_open[name]
+        if not still_open:
             break
-        launches = len(next(iter(taken[name] for name in pending)).latency.launches_ms)
+        pending = {name: models[name] for name in still_open}
+        launches = len(taken[next(iter(pending))].latency.launches_ms)
+        if dense is not None and any(budget.share is not None for budget in still_open.values()):
+            pending[dense] = models[dense]
     return {name: answered.get(name, Sampled(taken[name])) for name in models}

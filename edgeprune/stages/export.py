@@ -176,15 +176,12 @@ def measure_models(
 
     A student comes with the materials that it was exported by: its tokens may be others.
 
-    Again and as often as before, twice at most, those whose verdict is still open.
+    Again and as often as before, twice at most, those whose verdict is still open, and the dense
+    model with them where the budget is a share of its latency.
     """
     models = (dense, *(exported for exported, _, _ in students))
     files = {exported.stage.name: exported.path for exported in models}
     budgets = {exported.stage.name: budget for exported, budget, _ in students}
-
-    def ask(taken: Mapping[str, Profile]) -> dict[str, Budget]:
-        unpruned = taken[dense.stage.name].latency
-        return {name: budget.resolve(unpruned) for name, budget in budgets.items()}
 
     def build(folder: Path) -> None:
         settings = materials.settings(RUN_PLANS[materials.recipe.run_plan])
@@ -196,7 +193,8 @@ def measure_models(
                 files,
                 target,
                 settings,
-                ask,
+                budgets,
+                dense=dense.stage.name,
                 targets=len(materials.targets),
                 rows=rows,
                 progress=run.progress,
