@@ -1,18 +1,25 @@
 """One recipe with one thing changed at a time, over several seeds: what does each choice bring?
 
-OUT/run/            the run folder of all cells, so that they share teachers, tables and curves
+OUT/runs/seed-N/    the run folder of a seed's cells, which share its table, teachers and curves
 OUT/ablation.json   a row for every cell, seed and budget; cells that stand there are not run again
 OUT/ablation.md     the comparison
 OUT/ablation.svg    its picture
+
+Seeds are independent of each other, and so several of them may be run at a time.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 import shutil
 import statistics
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -20,7 +27,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import ValidationError
 
 from edgeprune.compression import compress_all
-from edgeprune.errors import InputError, RecipeError, Unreachable
+from edgeprune.errors import InputError, RecipeError, ResourceError, Unreachable
 from edgeprune.measure.tails import t_quantile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.publish import publish
@@ -43,6 +50,9 @@ AXES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # the recipe's key, and its
     "order": ("order", get_args(Order)),
 }
 SHARED = ("table", "teacher", "curves", "dense")  # stages that cells have in common
+CORES_A_SEED = 4  # with fewer, what two seeds take turns in is most of what they do
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -99,26 +109,33 @@ def cells(recipe: Recipe, grid: Sequence[str]) -> list[Cell]:
 
 
 def ablate(
-    compared: Sequence[Cell], *, seeds: int = 3, out: Path, progress: Progress = SILENT
+    compared: Sequence[Cell],
+    *,
+    seeds: int = 3,
+    jobs: int | None = None,
+    out: Path,
+    progress: Progress = SILENT,
 ) -> list[Effect]:
     """Run every cell on every seed, and compare them with the first one.
 
-    Goes on where an earlier call stopped. A budget that a cell cannot reach is a row that says so.
-    Raises what `compress_all` raises for anything else, and RecipeError where OUT holds the
-    ablation of another recipe.
+    Goes on where an earlier call stopped. `jobs` seeds are run at a time, by default one for every
+    four cores; whatever is measured, is measured alone. A budget that a cell cannot reach is a row
+    that says so. Raises what `compress_all` raises for anything else, and RecipeError where OUT
+    holds the ablation of another recipe.
     """
     recipe = compared[0].recipe
     stored = _Stored.of(out, recipe)
-    todo = [
-        (cell.name, cell.recipe.model_copy(update={"seed": recipe.seed + seed, "out": out / "run"}))
-        for seed in range(seeds)
+    every = [
+        Cell(cell.name, cell.recipe.model_copy(update={"seed": seed, "out": _folder(out, seed)}))
+        for seed in range(recipe.seed, recipe.seed + seeds)
         for cell in compared
     ]
-    for number, (name, changed) in enumerate(todo):
-        if stored.has(name, changed.seed, changed.budget):
-            continue
-        progress.note(f"cell {number + 1} of {len(todo)}: {name}, seed {changed.seed}")
-        stored.keep([*_run(name, changed, progress)])
+    todo = [cell for cell in every if not stored.has(cell)]
+    jobs = min(seeds, jobs or max(1, len(os.sched_getaffinity(0)) // CORES_A_SEED))
+    for number, (cell, rows) in enumerate(_run_all(todo, jobs, progress), 1):
+        stored.keep(rows)
+        said = f"{cell.name}, seed {cell.recipe.seed}"
+        progress.note(f"{said} is done, {number} of {len(todo)} cells")
     found = effects(stored.rows, [cell.name for cell in compared], recipe.budget)
     publish(out / "ablation.md", to_markdown(recipe, found))
     try:
@@ -130,18 +147,74 @@ def ablate(
     return found
 
 
-def _run(name: str, recipe: Recipe, progress: Progress) -> Iterator[dict[str, Any]]:
+def _folder(out: Path, seed: int) -> Path:
+    return out / "runs" / f"seed-{seed}"
+
+
+def _run_all(todo: Sequence[Cell], jobs: int, progress: Progress) -> Iterator[tuple[Cell, Rows]]:
+    """Each cell with its rows, as they come."""
+    if jobs == 1:
+        for cell in todo:
+            progress.note(f"{cell.name}, seed {cell.recipe.seed}")
+            yield cell, _run(cell, progress)
+        return
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, initializer=_share, initargs=(threads,)) as pool:
+        try:
+            yield from _seed_by_seed(todo, pool)
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # what it has finished lies in its run folder
+            if isinstance(error, BrokenProcessPool):
+                why, remedy = "killed, most likely for want of memory", "give fewer --jobs"
+                raise ResourceError("a cell's process", why=why, remedy=remedy) from None
+            raise
+
+
+def _seed_by_seed(todo: Sequence[Cell], pool: Executor) -> Iterator[tuple[Cell, Rows]]:
+    """Cells of one seed one after another, as they share a run folder."""
+    waiting: dict[int, deque[Cell]] = defaultdict(deque)
+    for cell in todo:
+        waiting[cell.recipe.seed].append(cell)
+    running: dict[Future[Rows], Cell] = {}
+
+    def begin(seed: int) -> None:
+        if waiting[seed]:
+            cell = waiting[seed].popleft()
+            running[pool.submit(_run, cell)] = cell
+
+    for seed in [*waiting]:
+        begin(seed)
+    while running:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            cell = running.pop(future)
+            begin(cell.recipe.seed)
+            yield cell, future.result()
+
+
+def _share(threads: int) -> None:
+    """A worker's part of the cores."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _run(cell: Cell, progress: Progress = SILENT) -> Rows:
     """The rows of one cell and seed."""
-    for budget in recipe.budget:
-        row: dict[str, Any] = {"cell": name, "seed": recipe.seed, "budget": budget}
-        one = recipe.model_copy(update={"budget": [budget]})
+    rows = []
+    for budget in cell.recipe.budget:
+        row: dict[str, Any] = {"cell": cell.name, "seed": cell.recipe.seed, "budget": budget}
+        one = cell.recipe.model_copy(update={"budget": [budget]})
         try:
             (report,) = compress_all(one, progress=progress)
         except Unreachable as error:
-            yield row | {"error": str(error)}
+            rows.append(row | {"error": str(error)})
             continue
-        yield row | _told(report)
-        _clear(recipe.out, report)
+        rows.append(row | _told(report))
+        _clear(cell.recipe.out, report)
+    return rows
 
 
 def _told(report: Report) -> dict[str, Any]:
@@ -168,7 +241,7 @@ def _clear(run: Path, report: Report) -> None:
 class _Stored:
     """The rows of OUT/ablation.json."""
 
-    def __init__(self, path: Path, asked: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+    def __init__(self, path: Path, asked: Mapping[str, Any], rows: Rows) -> None:
         self.path, self.asked, self.rows = path, asked, rows
 
     @classmethod
@@ -187,11 +260,12 @@ class _Stored:
         why = "is of another recipe"
         raise RecipeError(f"ablation {path}", why=why, remedy="choose another --out")
 
-    def has(self, cell: str, seed: int, budgets: Sequence[str]) -> bool:
+    def has(self, cell: Cell) -> bool:
         there = _by_place(self.rows)
-        return all((cell, seed, budget) in there for budget in budgets)
+        recipe = cell.recipe
+        return all((cell.name, recipe.seed, budget) in there for budget in recipe.budget)
 
-    def keep(self, rows: Sequence[dict[str, Any]]) -> None:
+    def keep(self, rows: Rows) -> None:
         there = _by_place(self.rows)
         self.rows += [r for r in rows if (r["cell"], r["seed"], r["budget"]) not in there]
         told = {

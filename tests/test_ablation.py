@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,8 @@ from xml.etree import ElementTree
 import pytest
 
 from edgeprune import ablation
-from edgeprune.ablation import Effect, ablate, cells, effects, figure, to_markdown
-from edgeprune.errors import InputError, RecipeError
+from edgeprune.ablation import Cell, Effect, ablate, cells, effects, figure, to_markdown
+from edgeprune.errors import InputError, RecipeError, ResourceError
 from edgeprune.measure.tails import t_quantile
 from edgeprune.recipe import Recipe
 from edgeprune.report.drawing import standalone
@@ -92,10 +95,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
     """Runs of a cell, which are recorded in place of being made."""
     made: list[tuple[str, int, str]] = []
 
-    def run(name: str, recipe: Recipe, _: object) -> list[dict[str, Any]]:
-        made.extend((name, recipe.seed, budget) for budget in recipe.budget)
+    def run(cell: Cell, _: object) -> list[dict[str, Any]]:
+        recipe = cell.recipe
+        made.extend((cell.name, recipe.seed, budget) for budget in recipe.budget)
         told = {"outcome": "met", "p90_ms": 9.0, "budget_ms": 10.0, "score": 0.9}
-        keys = {"cell": name, "seed": recipe.seed}
+        keys = {"cell": cell.name, "seed": recipe.seed}
         return [keys | {"budget": budget} | told for budget in recipe.budget]
 
     monkeypatch.setattr(ablation, "_run", run)
@@ -105,10 +109,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
 def test_cells_that_are_there_are_not_run_again(
     counted: list[tuple[str, int, str]], tmp_path: Path
 ) -> None:
-    found = ablate(cells(RECIPE, ["method=fisher"]), seeds=2, out=tmp_path)
+    found = ablate(cells(RECIPE, ["method=fisher"]), seeds=2, jobs=1, out=tmp_path)
     assert len(counted) == len(set(counted)) == 2 * 2 * 2
     assert all(isinstance(one, Effect) and one.seeds == 2 for one in found)
-    ablate(cells(RECIPE, ["method=fisher|l0"]), seeds=2, out=tmp_path)
+    ablate(cells(RECIPE, ["method=fisher|l0"]), seeds=2, jobs=1, out=tmp_path)
     assert [name for name, _, _ in counted[8:]] == ["method l0"] * 4
     assert len(json.loads((tmp_path / "ablation.json").read_text())["rows"]) == 12
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -118,10 +122,42 @@ def test_cells_that_are_there_are_not_run_again(
     }
 
 
+def in_a_process(cell: Cell, _: object = None) -> list[dict[str, Any]]:
+    """In place of a run; fails beside another one of its seed."""
+    folder = cell.recipe.out / "used"
+    folder.mkdir(parents=True)
+    time.sleep(0.1)
+    folder.rmdir()
+    told = {"outcome": "met", "p90_ms": 9.0, "budget_ms": 10.0, "score": 0.9, "pid": os.getpid()}
+    keys = {"cell": cell.name, "seed": cell.recipe.seed}
+    return [keys | {"budget": budget} | told for budget in cell.recipe.budget]
+
+
+def killed(cell: Cell) -> list[dict[str, Any]]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return in_a_process(cell)
+
+
+def test_seeds_are_run_at_a_time_and_their_cells_in_turn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ablation, "_run", in_a_process)
+    found = ablate(cells(RECIPE, ["method=fisher|l0"]), seeds=3, jobs=2, out=tmp_path)
+    assert [one.seeds for one in found] == [3] * 6
+    stored = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    assert len({row["pid"] for row in stored} - {os.getpid()}) == 2
+
+
+def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ablation, "_run", killed)
+    with pytest.raises(ResourceError, match="killed, most likely for want of memory"):
+        ablate(cells(RECIPE, ["method=fisher"]), seeds=2, jobs=2, out=tmp_path)
+
+
 def test_another_recipe_wants_another_folder(
     counted: list[tuple[str, int, str]], tmp_path: Path
 ) -> None:
-    ablate(cells(RECIPE, ["method=fisher"]), seeds=1, out=tmp_path)
+    ablate(cells(RECIPE, ["method=fisher"]), seeds=1, jobs=1, out=tmp_path)
     other = RECIPE.model_copy(update={"train_size": 100})
     with pytest.raises(RecipeError, match="is of another recipe — choose another --out"):
-        ablate(cells(other, ["method=fisher"]), seeds=1, out=tmp_path)
+        ablate(cells(other, ["method=fisher"]), seeds=1, jobs=1, out=tmp_path)

@@ -458,14 +458,14 @@ def test_an_ablation_shares_what_its_cells_have_in_common(first: Made, tmp_path:
             told.append(text)
 
     compared = cells(first.recipe, ["method=magnitude", "when=teacher"])
-    found = ablate(compared, seeds=1, out=tmp_path, progress=(progress := Telling()))
+    found = ablate(compared, seeds=1, jobs=1, out=tmp_path, progress=(progress := Telling()))
     assert progress.made.count("table") == progress.made.count("teacher") == 1
     assert progress.made.count("plan-50pct") == 3
     assert [one.cell for one in found] == ["as it is", "method magnitude", "when teacher"]
     assert all(one.met == one.seeds == 1 for one in found)
-    left = {path.name.rpartition("-")[0] for path in (tmp_path / "run" / "stages").iterdir()}
+    left = {path.name.rpartition("-")[0] for path in (tmp_path / "runs/seed-0/stages").iterdir()}
     assert left == set(SHARED)
-    assert "cell 2 of 3: method magnitude, seed 0" in told
+    assert "method magnitude, seed 0 is done, 2 of 3 cells" in told
 
 
 def test_another_way_to_measure_redoes_only_the_measurement(

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnxruntime import InferenceSession
 
 import edgeprune
 from edgeprune.errors import (
@@ -24,14 +26,18 @@ from edgeprune.errors import (
     ResourceError,
     TargetError,
 )
+from edgeprune.export.quantize import to_int8
 from edgeprune.hashing import file_digest
 from edgeprune.measure.launch import Load, prepare
 from edgeprune.measure.profile import Settings, profile
 from edgeprune.measure.target import Check, Program, Runtime, Target
+from edgeprune.onnx_file import load_onnx
+from edgeprune.parity import compare
 from edgeprune.testing import save_tiny_onnx
 from edgeprune_cli.app import main
 from edgeprune_targets import BENCH, SESSIONS
 from edgeprune_targets.conversion import convert
+from edgeprune_targets.int8_weights import with_float_products
 
 PYTHON = (sys.executable, "-P")
 HEAD = "def convert(onnx, folder, *, batch, sequence):\n    "
@@ -355,3 +361,24 @@ def test_of_several_lengths_all_are_kept_or_none(model: Path, tmp_path: Path) ->
     words = ["convert", str(model), "--target", "ort-mobile", "--out", str(tmp_path / "new")]
     assert main([*words, "--sequence", "8", "--sequence", "0"]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_int8_weights_stay_where_activations_are_another_s_matter(
+    model: Path, tmp_path: Path
+) -> None:
+    quantized = load_onnx(to_int8(model, tmp_path / "int8.onnx"))
+    changed = with_float_products(quantized)
+    onnx.checker.check_model(changed)
+    operators = Counter(node.op_type for node in changed.graph.node)
+    assert operators["DynamicQuantizeLinear"] == 0
+    assert operators["MatMul"] == 2
+    assert operators["MatMulInteger"] == 1  # of the embedding, which is int8 already
+    (tmp_path / "floats.onnx").write_bytes(changed.SerializeToString())
+    ids = np.arange(8, dtype=np.int64)[None] % 6
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    wanted, *found = (
+        np.asarray(InferenceSession(path).run(None, feeds)[0])
+        for path in (model, tmp_path / "int8.onnx", tmp_path / "floats.onnx")
+    )
+    for answers in found:
+        assert compare(wanted.shape, answers, wanted).cosine > 0.99

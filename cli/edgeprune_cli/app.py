@@ -466,6 +466,10 @@ def ablate(
     budget: Annotated[
         list[str] | None, typer.Option(help="In place of the recipe's; may be given again.")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Seeds at a time.", show_default="one for every four cores"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder of the result.")] = Path("runs/ablation"),
     json: Json = False,
     quiet: Quiet = False,
@@ -473,7 +477,8 @@ def ablate(
 ) -> int:
     """Change one thing of a recipe at a time, and see what it does to the score.
 
-    Every cell is a whole compress at the same budget. A call that was stopped goes on.
+    Every cell is a whole compress at the same budget. A call that was stopped goes on. Seeds that
+    run at a time share the cores, and stand still while one of them measures.
 
     \b
     edgeprune ablate recipe.yaml --grid method,when --seeds 3 --budget 50% --budget 25%
@@ -485,7 +490,7 @@ def ablate(
     asked = Recipe.read(recipe, {"budget": budget})
     with show.progress(quiet=quiet) as progress:
         compared = cells(asked, grid.split(","))
-        found = run(compared, seeds=seeds, out=out, progress=progress)
+        found = run(compared, seeds=seeds, jobs=jobs, out=out, progress=progress)
     if json:
         show.out((out / "ablation.json").read_text(encoding="utf-8").rstrip())
     elif not quiet:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeprune.errors import ParityError
 from edgeprune.onnx_session import open_session
 from edgeprune.parity import MAX_ABS, MIN_COSINE, Floats, Parity, compare
+from edgeprune.quiet import wait_while_measuring
 from edgeprune.tokens import Tokens
 
 Inputs = Mapping[str, NDArray[np.int64]]
@@ -27,6 +28,7 @@ def answer_rows(
     path: Path, tokens: Tokens, done: Callable[[int, int], None] = lambda done, total: None
 ) -> Floats:
     """Logits [rows, outputs], row by row and unpadded, as a device would be asked."""
+    wait_while_measuring()
     # A short row leaves most of a second thread unused; a second row does not.
     session = open_session(path, threads=1)
     names = [value.name for value in session.get_inputs()]

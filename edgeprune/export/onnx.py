@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgeprune.encoder import Classifier
 from edgeprune.errors import OnnxError
+from edgeprune.quiet import wait_while_measuring
 
 OPSET = 20  # the first with Gelu as one operator; onnxruntime has it since 1.17
 SINGLE_FILE_BYTES = 2**31
@@ -44,6 +45,7 @@ def to_onnx(model: Classifier, path: Path) -> Path:
     inputs = {name: torch.zeros_like(ids) for name in names}
     inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    wait_while_measuring()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             _Deployed(model).eval(),

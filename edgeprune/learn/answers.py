@@ -18,6 +18,7 @@ from torch import Tensor
 
 from edgeprune.encoder import Classifier, Encoder, mean_of_tokens
 from edgeprune.learn.masking import Blanks
+from edgeprune.quiet import wait_while_measuring
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, in_order
 
@@ -79,6 +80,8 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def inputs_of(tokens: Tokens, rows: NDArray[np.int64], encoder: Encoder) -> dict[str, Tensor]:
+    """Some rows as an encoder takes them; not before what is being measured here is done."""
+    wait_while_measuring()
     device = accelerator().device
     # Few lengths: the processor's kernels are made, and kept, for every new shape.
     longest = int(tokens.lengths[rows].max())

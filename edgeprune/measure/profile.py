@@ -161,9 +161,10 @@ def profile(
     with prepare(models, target, settings.load) as bench:
         facts = {"settings": asdict(settings), "device": target.device.facts()}
         parity = {name: check_converted(bench, name, (rows or {}).get(name)) for name in models}
-        for done, name in enumerate(turns):
-            progress.step(done, len(turns), name)
-            runs[name].append(bench.launch([name], blocks, seed=settings.seed + done))
+        with bench.target.alone(progress.note):
+            for done, name in enumerate(turns):
+                progress.step(done, len(turns), name)
+                runs[name].append(bench.launch([name], blocks, seed=settings.seed + done))
         progress.step(len(turns), len(turns))
         return {
             name: _profile(name, bench, {**facts, "parity": parity[name]}, runs[name])
@@ -282,8 +283,9 @@ def _launches(
     bench: Bench, names: Sequence[str], rounds: Rounds, settings: Settings, progress: Progress
 ) -> dict[str, list[list[float]]]:
     runs = []
-    for number in range(rounds.processes):
-        progress.step(number, rounds.processes)
-        runs.append(bench.launch(names, rounds.blocks, seed=settings.seed + number))
+    with bench.target.alone(progress.note):
+        for number in range(rounds.processes):
+            progress.step(number, rounds.processes)
+            runs.append(bench.launch(names, rounds.blocks, seed=settings.seed + number))
     progress.step(rounds.processes, rounds.processes)
     return {name: [bench.own_ms(run, name) for run in runs] for name in names}

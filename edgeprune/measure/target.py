@@ -11,8 +11,8 @@ from __future__ import annotations
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -140,6 +140,13 @@ class Device(ABC):
         latencies are found again by them.
         """
 
+    def alone(self, note: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Within, nothing else of edgeprune's keeps it busy, as far as that can be known here.
+
+        `note` hears what is waited for.
+        """
+        return nullcontext()
+
     @abstractmethod
     def folder(self) -> AbstractContextManager[str]:
         """A new private folder there, removed at the end with all that was pushed into it."""
@@ -224,6 +231,10 @@ class Target:
         for part, check in (("runtime", self.runtime.check()), ("device", self.device.check())):
             if not check.usable:
                 raise TargetError(f"target {self.name}, {part}", why=check.why, remedy=check.remedy)
+
+    def alone(self, note: Callable[[str], None]) -> AbstractContextManager[None]:
+        """The device, as `Device.alone`; a runtime that times nothing has no need of it."""
+        return nullcontext() if self.runtime.proxy else self.device.alone(note)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from edgeprune.encoder import Classifier
 from edgeprune.prune.moments import Moments
 from edgeprune.prune.structures import Matrices, columns_of, ffn_grid, sub_layers
+from edgeprune.quiet import wait_while_measuring
 from edgeprune.shape import Kind, SubLayer
 from edgeprune.tensors import save_tensors
 
@@ -81,6 +82,7 @@ def error_curves(
     options = {}
     found = sub_layers(model)
     for index, (key, matrices) in enumerate(found.items()):
+        wait_while_measuring()
         options[key] = price(matrices, moments[key], grid_of(key[1], matrices.width))
         done(index + 1, len(found))
     return Curves(options)

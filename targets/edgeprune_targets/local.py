@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeprune.child import child_process, kill_group
 from edgeprune.errors import RecipeError
 from edgeprune.measure.target import Check, Device, Finished, Program
+from edgeprune.quiet import measuring
 from edgeprune_targets.facts import machine_facts
 from edgeprune_targets.shell import quoted
 
@@ -49,6 +50,9 @@ class Local(Device):
         facts["cores"] = os.cpu_count()
         facts["python"] = platform.python_version()
         return facts
+
+    def alone(self, note: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+        return measuring(note)
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[str]:

@@ -34,6 +34,8 @@ class Session:
             "precision": precision_of(self._model),
             "threads": self._model.get_property("INFERENCE_NUM_THREADS"),
             "streams": self._model.get_property("NUM_STREAMS"),
+            # Of so many activations at a time, where weights are int8 and the processor can.
+            "quantization_group": self._model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"),
         }
         version = openvino.get_version().split("-")[0]
         return {"name": "openvino", "version": version} | {k: str(v) for k, v in told.items()}
