@@ -1,7 +1,8 @@
 """Runtimes beside ONNX Runtime: parity, sizes, latency, the table's error, and budgets met on each.
 
     python benchmarks/targets.py --run RUN --data DIR --runs DIR [--only openvino mnn …]
-                                 [--parts agreement latency table compress] [--smoke]
+                                 [--parts agreement latency table compress] [--effort standard]
+                                 [--smoke]
 
 RUN is a finished run of `benchmarks/compress.py` with a budget of 50 % (trec6), DIR holds trec6 and
 clinc150 as folders of JSON Lines. Three models of it (dense, pruned, pruned in int8) answer 200
@@ -79,8 +80,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=runtimes())
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--smoke", action="store_true", help="write into the runs' folder instead")
+    parser.add_argument("--effort", default=Extent.effort, help="of the part compress")
     asked = parser.parse_args()
-    extent = SMOKE if asked.smoke else Extent()
+    extent = SMOKE if asked.smoke else Extent(asked.effort)
     result = Result(asked.runs / "targets.json" if asked.smoke else RESULT)
     with tempfile.TemporaryDirectory() as scratch:
         models = find_models(asked.run, Path(scratch))
@@ -110,7 +112,8 @@ def do(
         result.add(part, name, "", lambda: table_error(name, extent))
     elif part == "compress":
         recipe = recipe_for(asked.data, asked.runs, extent, name)
-        result.add(part, name, "", lambda: compressed_row(compress_all(recipe)[0]))
+        told = {"effort": extent.effort}
+        result.add(part, name, "", lambda: told | compressed_row(compress_all(recipe)[0]))
     else:
         for model, onnx in models.items():
             if part == "agreement":
