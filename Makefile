@@ -32,7 +32,7 @@ demo: $(INSTALLED)
 	exit $$code
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --durations 40
 
 # A wheel of its own environment, as a gate in CI installs it.
 test-base:

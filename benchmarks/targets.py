@@ -94,7 +94,7 @@ def main() -> None:
                 continue
             for part in asked.parts:
                 do(result, part, name, models, rows, extent, asked)
-    for row in result.table():
+    for row in result.rows():
         print(json.dumps(row))
 
 
@@ -140,11 +140,11 @@ class Result:
         except EdgepruneError as error:
             print(f"  {error}", flush=True)
             found[model] = {"error": str(error).replace(str(Path.cwd()), ".")}
-        self.told["table"] = self.table()
+        self.told["rows"] = self.rows()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.told, indent=1) + "\n")
 
-    def table(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """The published one: a row for each model on each runtime."""
         parts = [self.told.get(part, {}) for part in ("agreement", "latency")]
         names = sorted({(name, model) for part in parts for name in part for model in part[name]})
