@@ -1,7 +1,7 @@
 """Runs of one user on one machine: while one of them measures, the others stand still.
 
-Whoever measures holds a lock, and so does nobody else. What computes looks at it before each step;
-a step that had begun takes less time than a launch warms up.
+Whoever measures holds a lock, which one process can have at a time. Whoever computes looks at it
+before each step; a step that had begun is over before a launch has warmed up.
 """
 
 from __future__ import annotations
