@@ -139,7 +139,7 @@ class Result:
             found[model] = work()
         except EdgepruneError as error:
             print(f"  {error}", flush=True)
-            found[model] = {"error": str(error).replace(str(Path.cwd()), ".")}
+            found[model] = {"error": error.why}
         self.told["rows"] = self.rows()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.told, indent=1) + "\n")
