@@ -1,5 +1,6 @@
 # make demo    the main job on the embedded example; the path of its report at the end
 # make test    all tests
+# make test-unit    those that neither compress for real nor talk to servers, runtimes, browsers
 # make test-base    that what needs no torch works in an environment without it
 # make test-targets    the environments of all runtimes, and their tests
 # make lint    style, types and import contracts
@@ -20,10 +21,13 @@ RELEASE := .venv/.release
 # Those that `targets install` brings; `make test` tests the ones that are there.
 RUNTIMES := openvino mnn litert ncnn executorch ort-web
 
+# What takes minutes: whole runs, real servers and runtimes, browsers, faults.
+LONG := faults $(addprefix test_,$(addsuffix .py,compress ssh adb arm64 runtimes page_in_browser))
+
 # Whose modules must be gone through by every branch (pyproject.toml).
 COVERED := verdict run publish bundle release shell
 
-.PHONY: demo test test-base test-targets lint coverage torture bench lock audit sbom
+.PHONY: demo test test-unit test-base test-targets lint coverage torture bench lock audit sbom
 
 # 1 (missed) and 3 (inconclusive) come with a report too.
 demo: $(INSTALLED)
@@ -33,6 +37,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile --durations 40
+
+test-unit: $(INSTALLED)
+	$(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=tests/,$(LONG))
 
 # A wheel of its own environment, as a gate in CI installs it.
 test-base:
