@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,26 @@ SEEDS = 3
 RESAMPLES = 10_000
 
 Rows = list[dict[str, Any]]
+
+
+def options(what: str | None, budgets: Sequence[str]) -> argparse.ArgumentParser:
+    """What every such benchmark takes; some budgets by default."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=list(TASKS))
+    parser.add_argument("--budget", nargs="*", default=list(budgets))
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--effort", default="quick")
+    return parser
+
+
+def left_out(rows: Rows, seeds: int, compared: Sequence[str], every: Sequence[str]) -> str:
+    """What there is of the whole grid, where it is not all."""
+    tasks = sorted({row["task"] for row in rows})
+    if {*tasks} == {*TASKS} and {*compared} == {*every} and seeds >= SEEDS:
+        return ""
+    return f"tasks {', '.join(tasks)}; {', '.join(compared)}; {seeds} seeds"
 
 
 def recipe_of(data: Path, task: str, effort: str, budgets: Sequence[str]) -> Recipe:

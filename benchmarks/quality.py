@@ -18,7 +18,7 @@ from typing import get_args
 from unittest.mock import patch
 
 import torch_pruning_method
-from grid import SEEDS, TASKS, Rows, recipe_of, rows_of, table, write_result
+from grid import Rows, left_out, options, recipe_of, rows_of, table, write_result
 
 from edgeprune.ablation import Cell, ablate
 from edgeprune.recipe import Method
@@ -39,14 +39,8 @@ def compared(data: Path, task: str, asked: argparse.Namespace) -> list[Cell]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=list(TASKS))
+    parser = options(__doc__, ["50%", "25%", "12%"])
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
-    parser.add_argument("--budget", nargs="*", default=["50%", "25%", "12%"])
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--effort", default="quick")
     parser.add_argument("--no-peer", action="store_true", help="without Torch-Pruning")
     asked = parser.parse_args()
     rows: Rows = []
@@ -62,16 +56,9 @@ def main() -> None:
                     # In this process, as only here it stands in for a method.
                     ablate(peer, seeds=asked.seeds, jobs=1, out=out, progress=told)
         rows += rows_of(out, task)
-        write_result("quality", rows, DEFAULT, asked.budget, asked.effort, left_out(rows, asked))
+        subset = left_out(rows, asked.seeds, asked.methods, METHODS)
+        write_result("quality", rows, DEFAULT, asked.budget, asked.effort, subset)
         print(table(rows, DEFAULT, asked.budget), flush=True)
-
-
-def left_out(rows: Rows, asked: argparse.Namespace) -> str:
-    """What there is of the whole grid, where it is not all."""
-    tasks = sorted({row["task"] for row in rows})
-    if {*tasks} == {*TASKS} and {*asked.methods} == {*METHODS} and asked.seeds >= SEEDS:
-        return ""
-    return f"tasks {', '.join(tasks)}; methods {', '.join(asked.methods)}; {asked.seeds} seeds"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,7 @@ seeds with the 95 % interval of a paired bootstrap. What was left out is told in
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from grid import SEEDS, TASKS, Rows, recipe_of, rows_of, table, write_result
+from grid import Rows, left_out, options, recipe_of, rows_of, table, write_result
 
 from edgeprune.ablation import ablate, cells
 from edgeprune_cli.show import progress
@@ -23,14 +20,8 @@ QUESTIONS = ("how", "what", "when")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=list(TASKS))
+    parser = options(__doc__, ["25%"])
     parser.add_argument("--grid", nargs="*", default=list(QUESTIONS))
-    parser.add_argument("--budget", nargs="*", default=["25%"])
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--effort", default="quick")
     asked = parser.parse_args()
     rows: Rows = []
     for task in asked.only:
@@ -40,16 +31,9 @@ def main() -> None:
             ablate(compared, seeds=asked.seeds, out=out, progress=told)
         default = compared[0].name
         rows += rows_of(out, task)
-        write_result("transfer", rows, default, asked.budget, asked.effort, left_out(rows, asked))
+        subset = left_out(rows, asked.seeds, asked.grid, QUESTIONS)
+        write_result("transfer", rows, default, asked.budget, asked.effort, subset)
         print(table(rows, default, asked.budget), flush=True)
-
-
-def left_out(rows: Rows, asked: argparse.Namespace) -> str:
-    """What there is of the whole grid, where it is not all."""
-    tasks = sorted({row["task"] for row in rows})
-    if {*tasks} == {*TASKS} and {*asked.grid} == {*QUESTIONS} and asked.seeds >= SEEDS:
-        return ""
-    return f"tasks {', '.join(tasks)}; {', '.join(asked.grid)}; {asked.seeds} seeds"
 
 
 if __name__ == "__main__":
