@@ -213,6 +213,7 @@ def timed(onnx: Path, name: str, extent: Extent) -> dict[str, Any]:
             for one in sorted({"ort", name})
         }
         runs: dict[str, list[Any]] = {one: [] for one in benches}
+        stack.enter_context(benches[name].target.alone(print))
         for turn in range(extent.launches):
             for one in order.sample([*benches], len(benches)):
                 runs[one].append(benches[one].launch(["model"], blocks, seed=turn))
