@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import get_args
-from unittest.mock import patch
 
 import torch_pruning_method
 from grid import Rows, left_out, options, recipe_of, rows_of, table, write_result
@@ -51,8 +50,7 @@ def main() -> None:
             ablate(cells, seeds=asked.seeds, out=out, progress=told)
             if not asked.no_peer:
                 peer = [cells[0], Cell(PEER, cells[0].recipe)]
-                theirs = torch_pruning_method.price_structures
-                with patch("edgeprune.pipeline.price_structures", theirs):
+                with torch_pruning_method.in_place_of(DEFAULT):
                     # In this process, as only here it stands in for a method.
                     ablate(peer, seeds=asked.seeds, jobs=1, out=out, progress=told)
         rows += rows_of(out, task)

@@ -9,10 +9,11 @@ loop, surgery, recovery, export, measurement) is that of the other methods.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import cast
+from unittest.mock import patch
 
 import torch
 import torch_pruning
@@ -21,37 +22,46 @@ from torch import Tensor, nn
 from edgeprune.encoder import FFN, Attention, Classifier, Layer
 from edgeprune.latency import LatencyTable
 from edgeprune.learn.answers import gold_loss, inputs_of
-from edgeprune.prune.curves import Curves, Option, unchanged
-from edgeprune.prune.methods import Method
+from edgeprune.progress import Progress
+from edgeprune.prune.curves import Curves, Option, Options, Price, unchanged
+from edgeprune.prune.methods import METHODS, Method
+from edgeprune.prune.moments import Moments
 from edgeprune.prune.search import Errors, Plan, shape_of
-from edgeprune.prune.structures import sub_layers
-from edgeprune.run import Run
+from edgeprune.prune.structures import Matrices, sub_layers
 from edgeprune.shape import Shape, SubLayer
 from edgeprune.stages.materials import Materials
-from edgeprune.stages.pricing import CURVES, Priced
-from edgeprune.stages.teaching import Teacher
-from edgeprune.stages.timing import Timing
 from edgeprune.tokens import endless
 
 RATIOS = [i / 100 for i in range(2, 100, 2)]
 BATCHES = 16  # of 32 rows, for the gradients of its importance
 
 
-def price_structures(
-    run: Run, materials: Materials, timing: Timing, teacher: Teacher
-) -> dict[str, Priced]:
-    """In place of `edgeprune.stages.pricing.price_structures`."""
+@contextmanager
+def in_place_of(method: str) -> Iterator[None]:
+    """While it lasts, runs with this method prune by Torch-Pruning."""
+    with (
+        patch("edgeprune.stages.pricing.price_model", _price_model),
+        patch("edgeprune.stages.halving.price_model", _price_model),
+        patch.dict(cast(dict[str, Method], METHODS), {method: Method(_torch_pruning, allocate)}),
+    ):
+        yield
 
-    def build(folder: Path) -> None:
-        gradients = _gradients(teacher.model, materials)
-        pruned = [_pruned(teacher.model, gradients, materials, ratio) for ratio in RATIOS]
-        Curves(_options(teacher.model, pruned)).save(folder / CURVES)
 
-    made_from = {"teacher": teacher.stage.key, "price": "torch-pruning", "ratios": RATIOS}
-    stage = run.stage("curves", made_from, build)
-    curves = Curves.read(stage.folder / CURVES)
-    once = Priced(teacher.model, curves, Method(None, allocate), stage)
-    return {str(budget): once for budget in materials.recipe.budgets}
+def _torch_pruning(matrices: Matrices, moments: Moments, grid: Sequence[int]) -> Options:
+    """Its name tells stages apart; it ranks over all layers, and so prices none alone."""
+    raise NotImplementedError
+
+
+def _price_model(
+    materials: Materials, price: Price, model: Classifier, progress: Progress
+) -> Curves:
+    model.to("cpu")
+    gradients = _gradients(model, materials)
+    pruned = []
+    for number, ratio in enumerate(RATIOS, 1):
+        progress.step(number, len(RATIOS))
+        pruned.append(_pruned(model, gradients, materials, ratio))
+    return Curves(_options(model, pruned))
 
 
 def allocate(
@@ -94,11 +104,12 @@ def _pruned(
         parameter.requires_grad_(True)
         parameter.grad = gradient
     layers = cast(Sequence[Layer], model.encoder.layers)
-    attention = [cast(Attention, layer.attention) for layer in layers]
+    attention = [a for layer in layers if isinstance(a := layer.attention, Attention)]
+    ffn = [f for layer in layers if isinstance(f := layer.ffn, FFN)]
     heads = {linear: one.heads for one in attention for linear in (one.query, one.key, one.value)}
     stays: list[nn.Module] = [model.encoder.embeddings, *model.heads.values()]
     stays += [one.output for one in attention]
-    stays += [cast(FFN, layer.ffn).down for layer in layers]
+    stays += [one.down for one in ffn]
     rows = next(endless(materials.train.tokens, 2, 0))
     example = inputs_of(materials.train.tokens, rows, model.encoder)
     pruner = torch_pruning.pruner.BasePruner(

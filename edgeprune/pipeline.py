@@ -50,8 +50,9 @@ from edgeprune.stages.export import (
     golden_answers,
     measure_models,
 )
+from edgeprune.stages.halving import come_near
 from edgeprune.stages.materials import Materials, prepare
-from edgeprune.stages.pricing import price_structures
+from edgeprune.stages.pricing import Priced, price_structures
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.ranking import pick_auxiliary
 from edgeprune.stages.spelling import Spelled, spell_rows
@@ -85,23 +86,33 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         students = {}
         for budget in recipe.budgets:
             priced = prices[str(budget)]
+            priced = come_near(run, materials, timing, teacher, priced, budget)
             planned = plan_budget(run, materials, timing, teacher, priced, dense.path, budget)
             spelled = spell_rows(run, materials, planned.stage, planned.file_bytes, budget)
             student = recover_student(run, spelled, teacher, priced, planned, budget)
             exported = export_student(run, spelled.shipping, student, budget)
-            students[str(budget)] = (planned, spelled, student, exported)
+            students[str(budget)] = (priced, planned, spelled, student, exported)
         files = [
-            (one, budget, students[str(budget)][1].shipping)
+            (one, budget, students[str(budget)][2].shipping)
             for budget in recipe.budgets
-            for one in students[str(budget)][3]
+            for one in students[str(budget)][4]
         ]
         measured = measure_models(run, materials, dense, files)
         reports = []
         for budget in recipe.budgets:
-            planned, spelled, student, exported = students[str(budget)]
+            priced, planned, spelled, student, exported = students[str(budget)]
             kept, candidates = choose(recipe, teacher, student, exported, measured)
             made = Made(
-                timing, teacher, dense, planned, spelled, student, kept, candidates, measured
+                timing,
+                teacher,
+                dense,
+                priced,
+                planned,
+                spelled,
+                student,
+                kept,
+                candidates,
+                measured,
             )
             reports.append(tell(run, materials, budget, made, picked))
             ship(run, materials, made, reports[-1])
@@ -132,6 +143,7 @@ class Made:
     timing: Timing
     teacher: Teacher
     dense: Exported
+    priced: Priced
     planned: Planned
     spelled: Spelled
     student: Student
@@ -311,6 +323,7 @@ def tell(
             *materials.task.notes,
             *filter(None, doubts),
             *made.teacher.notes,
+            *made.priced.notes,
             *made.student.notes,
             *after.notes,
         ),

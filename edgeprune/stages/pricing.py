@@ -15,6 +15,7 @@ from edgeprune.learn.answers import accelerator, inputs_of
 from edgeprune.learn.fit import Schedule
 from edgeprune.learn.gates import Openness, learn_gates
 from edgeprune.learn.memory import within_memory
+from edgeprune.progress import Progress
 from edgeprune.prune.curves import Curves, Price, error_curves, grid_of
 from edgeprune.prune.learnt import by_gates
 from edgeprune.prune.methods import METHODS, Method
@@ -33,12 +34,13 @@ CURVES = "curves.safetensors"
 
 @dataclass(frozen=True)
 class Priced:
-    """A model as large as the teacher, and what each width of its sub-layers costs."""
+    """The model that a plan cuts, and what each width of its sub-layers costs."""
 
     model: Classifier
     curves: Curves
     method: Method
     stage: Stage
+    notes: tuple[str, ...] = ()
 
 
 def price_structures(
@@ -56,20 +58,10 @@ def _measured(
     run: Run, materials: Materials, teacher: Teacher, method: Method, price: Price
 ) -> Priced:
     """The teacher's error curves, on the text that the recipe's transfer says."""
-    statistics, model = materials.transfer.statistics, teacher.model
-
-    def moments_on(split: str) -> dict[SubLayer, Moments]:
-        return collect_moments(model, _text(materials, materials.tokens[split], model))
+    statistics = materials.transfer.statistics
 
     def build(folder: Path) -> None:
-        model.to(accelerator().device)
-        moments = moments_on("auxiliary" if statistics == "auxiliary" else "train")
-        if statistics == "pooled":
-            others = moments_on("auxiliary")
-            moments = {key: pool(moments[key], others[key]) for key in moments}
-        torch.manual_seed(materials.recipe.seed)
-        curves = error_curves(model.to("cpu"), moments, price, run.progress.step)
-        curves.save(folder / CURVES)
+        price_model(materials, price, teacher.model, run.progress).save(folder / CURVES)
 
     auxiliary = materials.auxiliary
     made_from = {
@@ -83,6 +75,29 @@ def _measured(
     }
     stage = run.stage("curves", made_from, build)
     return Priced(teacher.model, Curves.read(stage.folder / CURVES), method, stage)
+
+
+def price_model(
+    materials: Materials, price: Price, model: Classifier, progress: Progress
+) -> Curves:
+    """The error curves of a model, dense or pruned, by a method's price.
+
+    On the text that the recipe's transfer says.
+    """
+    statistics = materials.transfer.statistics
+
+    def moments_on(split: str) -> dict[SubLayer, Moments]:
+        return collect_moments(model, _text(materials, materials.tokens[split], model))
+
+    model.to(accelerator().device)
+    moments = moments_on("auxiliary" if statistics == "auxiliary" else "train")
+    if statistics == "pooled":
+        others = moments_on("auxiliary")
+        moments = {key: pool(moments[key], others[key]) for key in moments}
+    torch.manual_seed(materials.recipe.seed)
+    return error_curves(
+        model.to("cpu"), moments, price, progress.step, dense=materials.encoder.shape
+    )
 
 
 def _text(

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from edgeprune.encoder import Classifier, load, save
-from edgeprune.latency import Budget
+from edgeprune.latency import Budget, LatencyTable
 from edgeprune.learn.answers import Sample, accelerator, imitation_loss, predict
 from edgeprune.learn.fit import Schedule, Taught
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.train import recover
 from edgeprune.measure.profile import GLANCE, Profile, profile
-from edgeprune.prune.search import Plan, fitting, minimum_ms, search, search_sensitivity
+from edgeprune.prune.search import (
+    Allocate,
+    Plan,
+    fitting,
+    minimum_ms,
+    search,
+    search_sensitivity,
+)
 from edgeprune.prune.surgery import operate, with_tokens
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
-from edgeprune.shape import Shape
+from edgeprune.shape import Shape, SubLayer
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.stages.pricing import Priced
 from edgeprune.stages.spelling import Spelled
@@ -72,7 +79,7 @@ def plan_budget(
     machine's mood, are known when the candidate is judged. Under a size budget every plan leaves
     room for the tokens that are needed.
     """
-    shape, effort, method = teacher.model.encoder.shape, materials.effort, priced.method
+    shape, method = materials.encoder.shape, priced.method
     errors = priced.curves.errors()
     room, tokens = materials.room_bytes, shape.vocab * timing.bytes.token
 
@@ -84,19 +91,8 @@ def plan_budget(
             return room is None or timing.bytes.predict(shape, 0) + unforeseen <= room
 
         allocate = fitting(method.allocate, fits)
-        weights = materials.prior
-        if method.judged:
-            _, weights = search_sensitivity(
-                errors,
-                table,
-                shape,
-                aim_ms,
-                _one_shot_judge(run, materials, teacher, priced),
-                draws=effort.draws,
-                seed=materials.recipe.seed,
-                prior=materials.prior,
-                allocate=fitting(search, fits),
-            )
+        searched = fitting(search, fits)
+        weights = weigh(run, materials, teacher, priced, table, aim_ms, searched)
         plan = allocate(errors, table, shape, aim_ms, weights)
         rounds: list[tuple[Plan, Round]] = []
         for _ in range(ROUNDS):
@@ -143,8 +139,7 @@ def plan_budget(
         "method": materials.recipe.method,
         "curves": priced.stage.key,
         "budget": str(budget),
-        "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
-        "prior": materials.prior and [[*key, value] for key, value in materials.prior.items()],
+        **searched_by(materials),
         "room": materials.room_bytes,
     }
     stage = run.stage(f"plan-{slug(str(budget))}", made_from, build)
@@ -153,6 +148,15 @@ def plan_budget(
     # The chosen round last: it is the one that the report tells.
     order = [*(i for i in range(len(rounds)) if i != told["chosen"]), told["chosen"]]
     return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
+
+
+def searched_by(materials: Materials) -> dict[str, Any]:
+    """What a search depends on beside its curves and its table."""
+    effort, prior = materials.effort, materials.prior
+    return {
+        "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
+        "prior": prior and [[*key, value] for key, value in prior.items()],
+    }
 
 
 def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
@@ -165,6 +169,32 @@ def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, f
 def _preference(share: float) -> tuple[bool, float]:
     """Within the budget first, and then as near to the aim as can be."""
     return share > TIGHT, abs(share - AIM)
+
+
+def weigh(
+    run: Run,
+    materials: Materials,
+    teacher: Teacher,
+    priced: Priced,
+    table: LatencyTable,
+    aim_ms: float,
+    allocate: Allocate = search,
+) -> Mapping[SubLayer, float] | None:
+    """How much the errors of each sub-layer count; None where all do alike."""
+    if not priced.method.judged:
+        return materials.prior
+    _, weights = search_sensitivity(
+        priced.curves.errors(),
+        table,
+        materials.encoder.shape,
+        aim_ms,
+        _one_shot_judge(run, materials, teacher, priced),
+        draws=materials.effort.draws,
+        seed=materials.recipe.seed,
+        prior=materials.prior,
+        allocate=allocate,
+    )
+    return weights
 
 
 def _one_shot_judge(
@@ -214,9 +244,10 @@ def recover_student(
     transfer, effort = materials.transfer, materials.effort
     # Its text shows the student more of how the teacher answers, also where its labels did not
     # help the teacher; then only if the student is judged with and without it.
-    helped = teacher.taught or not transfer.taught
     recovers = priced.method.recovers
-    offered = recovers and transfer.recovered and (helped or effort.judge_students)
+    offered = recovers and (
+        helps(materials, teacher) or (transfer.recovered and effort.judge_students)
+    )
     schedule = materials.schedule(effort.recovery_steps, recovery=True)
 
     def build(folder: Path) -> None:
@@ -227,22 +258,8 @@ def recover_student(
             if not recovers:
                 return Taught(start, *materials.judge(start.to(accelerator().device)))
             name = COUPLED if auxiliary else ALONE
-
-            def train(schedule: Schedule) -> Taught:
-                return recover(
-                    start,
-                    teacher.model,
-                    materials.train,
-                    auxiliary,
-                    transfer.how if auxiliary else "none",
-                    schedule,
-                    materials.judge,
-                    run.progress,
-                    snapshots_of(run, name, schedule),
-                )
-
-            found, halved = within_memory(train, schedule, run.progress)
-            notes.extend(f"recovery, {name}: {note}" for note in halved)
+            found, told = distil(run, materials, teacher, start, auxiliary, name)
+            notes.extend(told)
             return found
 
         best = recovered(materials.auxiliary_train if offered else None)
@@ -254,7 +271,7 @@ def recover_student(
             gain = best.score - alone.score
             if alone.score >= best.score:
                 best, with_auxiliary = alone, False
-        _drop_auxiliary_head(best.model)
+        drop_auxiliary_head(best.model)
         student = best.model.to("cpu")
         if spelled.kept is not None:
             student = with_tokens(student, spelled.kept)
@@ -285,7 +302,41 @@ def recover_student(
     )
 
 
-def _drop_auxiliary_head(model: Classifier) -> None:
+def helps(materials: Materials, teacher: Teacher) -> bool:
+    """Whether the auxiliary task takes part in recovery without being judged there."""
+    transfer = materials.transfer
+    return transfer.recovered and (teacher.taught or not transfer.taught)
+
+
+def distil(
+    run: Run,
+    materials: Materials,
+    teacher: Teacher,
+    start: Classifier,
+    auxiliary: Sample | None,
+    name: str,
+) -> tuple[Taught, tuple[str, ...]]:
+    """A pruned model trained back towards its teacher, with notes on what memory allowed."""
+    schedule = materials.schedule(materials.effort.recovery_steps, recovery=True)
+
+    def train(schedule: Schedule) -> Taught:
+        return recover(
+            start,
+            teacher.model,
+            materials.train,
+            auxiliary,
+            materials.transfer.how if auxiliary else "none",
+            schedule,
+            materials.judge,
+            run.progress,
+            snapshots_of(run, name, schedule),
+        )
+
+    found, halved = within_memory(train, schedule, run.progress)
+    return found, tuple(f"recovery, {name}: {note}" for note in halved)
+
+
+def drop_auxiliary_head(model: Classifier) -> None:
     """It does not ship."""
     if "auxiliary" in model.heads:
         del model.heads["auxiliary"]
