@@ -248,7 +248,7 @@ def recover_student(
     offered = recovers and (
         helps(materials, teacher) or (transfer.recovered and effort.judge_students)
     )
-    schedule = materials.schedule(effort.recovery_steps, recovery=True)
+    schedule = materials.recovery(planned.plan.shape)
 
     def build(folder: Path) -> None:
         start = operate(priced.model, planned.plan.shape, priced.curves)
@@ -317,7 +317,7 @@ def distil(
     name: str,
 ) -> tuple[Taught, tuple[str, ...]]:
     """A pruned model trained back towards its teacher, with notes on what memory allowed."""
-    schedule = materials.schedule(materials.effort.recovery_steps, recovery=True)
+    schedule = materials.recovery(start.encoder.shape)
 
     def train(schedule: Schedule) -> Taught:
         return recover(
