@@ -18,7 +18,7 @@ from edgeprune.report.folder import slug
 from edgeprune.run import Run, write_json
 from edgeprune.stages.materials import Materials, learnt_how
 from edgeprune.stages.pricing import CURVES, Priced, price_model
-from edgeprune.stages.pruning import distil, drop_auxiliary_head, helps, searched_by, weigh
+from edgeprune.stages.pruning import distil, helps, searched_by, weigh
 from edgeprune.stages.teaching import Teacher
 from edgeprune.stages.timing import Timing
 
@@ -62,7 +62,6 @@ def come_near(
             plan = method.allocate(near.curves.errors(), table, dense, ms, weights)
             start = operate(near.model, plan.shape, near.curves)
             found, told = distil(run, materials, teacher, start, auxiliary, f"half-{number}")
-            drop_auxiliary_head(found.model)
             model = found.model.to("cpu")
             curves = price_model(materials, price, model, run.progress)
             near = Priced(model, curves, method, priced.stage)

@@ -80,10 +80,7 @@ def _measured(
 def price_model(
     materials: Materials, price: Price, model: Classifier, progress: Progress
 ) -> Curves:
-    """The error curves of a model, dense or pruned, by a method's price.
-
-    On the text that the recipe's transfer says.
-    """
+    """The error curves of a model, dense or pruned, on the text that the recipe's transfer says."""
     statistics = materials.transfer.statistics
 
     def moments_on(split: str) -> dict[SubLayer, Moments]:

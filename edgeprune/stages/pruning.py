@@ -271,7 +271,7 @@ def recover_student(
             gain = best.score - alone.score
             if alone.score >= best.score:
                 best, with_auxiliary = alone, False
-        drop_auxiliary_head(best.model)
+        _drop_auxiliary_head(best.model)
         student = best.model.to("cpu")
         if spelled.kept is not None:
             student = with_tokens(student, spelled.kept)
@@ -336,7 +336,7 @@ def distil(
     return found, tuple(f"recovery, {name}: {note}" for note in halved)
 
 
-def drop_auxiliary_head(model: Classifier) -> None:
+def _drop_auxiliary_head(model: Classifier) -> None:
     """It does not ship."""
     if "auxiliary" in model.heads:
         del model.heads["auxiliary"]
