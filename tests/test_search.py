@@ -17,7 +17,6 @@ from edgeprune.latency import LatencyTable
 from edgeprune.prune.search import (
     Errors,
     Plan,
-    drop_crumbs,
     drop_layers,
     fitting,
     minimum_ms,
@@ -281,35 +280,6 @@ def test_a_judge_that_finds_nothing_finite_gets_the_first_plan() -> None:
     )
     assert plan == search(ERRORS, TABLE, DENSE, 12.0)
     assert set(found.values()) == {1.0}
-
-
-def test_a_last_layer_that_is_left_with_a_crumb_is_dropped() -> None:
-    dense = Shape.uniform(3, 12, 96, hidden=24, head_dim=2, vocab=10)
-    table = LatencyTable({0: 0.0, 1: 0.5, 12: 6.0}, {0: 0.0, 8: 0.5, 96: 6.0}, 1.0)
-    # The last layer is dear to lose and cheap to keep a crumb of; the first ones want width.
-    errors: dict[SubLayer, dict[int, float]] = {}
-    for layer, loss in enumerate((1.0, 1.0, 0.01)):
-        errors[layer, "attention"] = {0: 5.0, 1: loss, 6: 0.3 * loss, 12: 0.0}
-        errors[layer, "ffn"] = {0: 5.0, 8: loss, 48: 0.3 * loss, 96: 0.0}
-    with_crumb = search(errors, table, dense, 16.0).shape.layers
-    assert with_crumb[2] == LayerShape(1, 8)
-    without = drop_crumbs(errors, table, dense, 16.0)
-    assert without.shape.layers[2] == LayerShape(0, 0)
-    assert without.predicted_ms <= 16.0
-    freed = sum(layer.heads + layer.ffn for layer in without.shape.layers[:2])
-    assert freed >= sum(layer.heads + layer.ffn for layer in with_crumb[:2])
-
-
-def test_where_nothing_but_crumbs_fits_one_layer_is_kept() -> None:
-    dense = Shape.uniform(3, 12, 96, hidden=24, head_dim=2, vocab=10)
-    table = LatencyTable({0: 0.0, 1: 0.5, 12: 6.0}, {0: 0.0, 8: 0.5, 96: 6.0}, 1.0)
-    errors: dict[SubLayer, dict[int, float]] = {
-        (layer, kind): {0: 5.0, 1 if kind == "attention" else 8: 0.1}
-        for layer in range(3)
-        for kind in ("attention", "ffn")
-    }
-    plan = drop_crumbs(errors, table, dense, 4.0)
-    assert sum(layer != LayerShape(0, 0) for layer in plan.shape.layers) == 1
 
 
 SIX = Shape.uniform(6, 2, 10, hidden=8, head_dim=4, vocab=10)

@@ -12,7 +12,7 @@ from edgeprune.prune.baselines import magnitude, random, whole
 from edgeprune.prune.curves import Price
 from edgeprune.prune.fisher import fisher
 from edgeprune.prune.obs import obs
-from edgeprune.prune.search import Allocate, drop_crumbs, drop_layers, search
+from edgeprune.prune.search import Allocate, drop_layers, search
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Method:
 
 
 METHODS: Mapping[str, Method] = {
-    "obs": Method(obs, drop_crumbs, judged=True),
+    "obs": Method(obs, judged=True),
     "fisher": Method(fisher),
     "l0": Method(None),
     "magnitude": Method(magnitude),

@@ -20,7 +20,6 @@ Allocate = Callable[[Errors, LatencyTable, Shape, float, Mapping[SubLayer, float
 
 HALVINGS = 12  # of the milliseconds that a plan may lack for its file's size
 RESOLUTION = 2_000  # Q: steps that the budget is divided into
-CRUMB = 12  # a layer with less than this part of its heads and FFN units is a crumb
 SPREAD = 0.5  # of the logarithm of a sub-layer's sensitivity, over the draws
 
 
@@ -100,30 +99,6 @@ def shape_of(dense: Shape, widths: Mapping[SubLayer, int]) -> Shape:
     )
 
 
-def drop_crumbs(
-    errors: Errors,
-    table: LatencyTable,
-    dense: Shape,
-    budget_ms: float,
-    sensitivity: Mapping[SubLayer, float] | None = None,
-) -> Plan:
-    """The best plan whose last layer is worth its fixed cost; searched with fewer layers till so.
-
-    One-shot error overrates what it costs to lose a whole layer at the end: recovery makes up for
-    that, and not for widths that the layers before it lack. So a last layer that the search left
-    with a crumb, at most 1/12 of its heads and of its FFN, is dropped and the rest planned anew.
-    """
-    kept = dict(errors)
-    while True:
-        plan = search(kept, table, dense, budget_ms, sensitivity)
-        alive = [i for i, layer in enumerate(plan.shape.layers) if layer.heads or layer.ffn]
-        if len(alive) < 2 or not _is_crumb(plan.shape.layers[alive[-1]], dense.layers[alive[-1]]):
-            return plan
-        for key in kept:
-            if key[0] == alive[-1]:
-                kept[key] = {0: errors[key][0]}
-
-
 def drop_layers(
     errors: Errors,
     table: LatencyTable,
@@ -176,10 +151,6 @@ def fitting(allocate: Allocate, fits: Callable[[Shape], bool]) -> Allocate:
         return best
 
     return allocated
-
-
-def _is_crumb(layer: LayerShape, whole: LayerShape) -> bool:
-    return CRUMB * layer.heads <= whole.heads and CRUMB * layer.ffn <= whole.ffn
 
 
 def _cost_ms(table: LatencyTable, key: SubLayer, width: int) -> float:
