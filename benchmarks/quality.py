@@ -1,6 +1,6 @@
 """What is left of the score at equal measured milliseconds: our methods, and Torch-Pruning.
 
-And the default without its auxiliary task, and without stops on the way to a small budget.
+And the default without its auxiliary task.
 
     pip install torch-pruning==1.6.1
     python benchmarks/quality.py --data DIR --runs DIR [--only mrpc …] [--effort quick] [--seeds 3]
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import get_args
-from unittest.mock import patch
 
 import torch_pruning_method
 from grid import Rows, left_out, options, recipe_of, rows_of, table, write_result
@@ -28,7 +27,7 @@ from edgeprune_cli.show import progress
 
 METHODS = get_args(Method)
 DEFAULT = "obs"
-ALONE, AT_ONCE, PEER = "obs, no transfer", "obs, cut at once", "Torch-Pruning"
+ALONE, PEER = "obs, no transfer", "Torch-Pruning"
 
 
 def compared(data: Path, task: str, asked: argparse.Namespace) -> list[Cell]:
@@ -50,15 +49,10 @@ def main() -> None:
         cells = compared(asked.data, task, asked)
         with progress(quiet=False) as told:
             ablate(cells, seeds=asked.seeds, out=out, progress=told)
-            # In this process, as only here they stand in for the default.
-            others = {
-                PEER: torch_pruning_method.in_place_of(DEFAULT),
-                AT_ONCE: patch("edgeprune.stages.halving.NEAR", 0.0),
-            }
-            for name, in_place in others.items():
-                other = [cells[0], Cell(name, cells[0].recipe)]
-                with in_place:
-                    ablate(other, seeds=asked.seeds, jobs=1, out=out, progress=told)
+            # In this process, as only here it stands in for the default.
+            with torch_pruning_method.in_place_of(DEFAULT):
+                other = [cells[0], Cell(PEER, cells[0].recipe)]
+                ablate(other, seeds=asked.seeds, jobs=1, out=out, progress=told)
         rows += rows_of(out, task)
         subset = left_out(rows, asked.seeds, asked.methods, METHODS)
         write_result("quality", rows, DEFAULT, asked.budget, asked.effort, subset)

@@ -41,7 +41,6 @@ def in_place_of(method: str) -> Iterator[None]:
     """While it lasts, runs with this method prune by Torch-Pruning."""
     with (
         patch("edgeprune.stages.pricing.price_model", _price_model),
-        patch("edgeprune.stages.halving.price_model", _price_model),
         patch.dict(cast(dict[str, Method], METHODS), {method: Method(_torch_pruning, allocate)}),
     ):
         yield

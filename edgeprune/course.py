@@ -59,13 +59,7 @@ class Course:
         self._running = name
         self._heard_s = self._loop_s = time.monotonic()
         self._loop_from = 0
-        row = StageRow(name, "running", cached)
-        if name in self._rows:
-            self._rows[name] = row
-        else:  # not foreseen: before what is still to come
-            later = {key: old for key, old in self._rows.items() if old.state == "to come"}
-            before = {key: old for key, old in self._rows.items() if key not in later}
-            self._rows = before | {name: row} | later
+        self._rows[name] = StageRow(name, "running", cached)
 
     def step(self, done: int, total: int, note: str = "") -> None:
         row = self._rows.get(self._running)

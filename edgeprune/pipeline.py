@@ -50,9 +50,8 @@ from edgeprune.stages.export import (
     golden_answers,
     measure_models,
 )
-from edgeprune.stages.halving import come_near
 from edgeprune.stages.materials import Materials, prepare
-from edgeprune.stages.pricing import Priced, price_structures
+from edgeprune.stages.pricing import price_structures
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
 from edgeprune.stages.ranking import pick_auxiliary
 from edgeprune.stages.spelling import Spelled, spell_rows
@@ -83,37 +82,25 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         teacher = teach_teacher(run, materials)
         prices = price_structures(run, materials, timing, teacher)
         dense = export_model(run, materials, teacher.model, teacher.stage, "fp32", "dense")
-        students = {}
+        built = {}
         for budget in recipe.budgets:
             priced = prices[str(budget)]
-            priced = come_near(run, materials, timing, teacher, priced, budget)
             planned = plan_budget(run, materials, timing, teacher, priced, dense.path, budget)
             spelled = spell_rows(run, materials, planned.stage, planned.file_bytes, budget)
             student = recover_student(run, spelled, teacher, priced, planned, budget)
             exported = export_student(run, spelled.shipping, student, budget)
-            students[str(budget)] = (priced, planned, spelled, student, exported)
+            built[str(budget)] = Built(planned, spelled, student, exported)
         files = [
-            (one, budget, students[str(budget)][2].shipping)
+            (one, budget, built[str(budget)].spelled.shipping)
             for budget in recipe.budgets
-            for one in students[str(budget)][4]
+            for one in built[str(budget)].exported
         ]
         measured = measure_models(run, materials, dense, files)
         reports = []
         for budget in recipe.budgets:
-            priced, planned, spelled, student, exported = students[str(budget)]
-            kept, candidates = choose(recipe, teacher, student, exported, measured)
-            made = Made(
-                timing,
-                teacher,
-                dense,
-                priced,
-                planned,
-                spelled,
-                student,
-                kept,
-                candidates,
-                measured,
-            )
+            one = built[str(budget)]
+            kept, candidates = choose(recipe, teacher, one, measured)
+            made = Made(timing, teacher, dense, one, kept, candidates, measured)
             reports.append(tell(run, materials, budget, made, picked))
             ship(run, materials, made, reports[-1])
         return keep_reports(recipe.out, reports, progress)
@@ -137,16 +124,23 @@ def export_student(
 
 
 @dataclass(frozen=True)
+class Built:
+    """What was built for one budget, before it is measured."""
+
+    planned: Planned
+    spelled: Spelled
+    student: Student
+    exported: Sequence[Exported]
+
+
+@dataclass(frozen=True)
 class Made:
     """All that one budget led to."""
 
     timing: Timing
     teacher: Teacher
     dense: Exported
-    priced: Priced
-    planned: Planned
-    spelled: Spelled
-    student: Student
+    built: Built
     kept: Exported
     candidates: tuple[Candidate, ...]
     measured: Measured
@@ -155,11 +149,11 @@ class Made:
 def choose(
     recipe: Recipe,
     teacher: Teacher,
-    student: Student,
-    exported: Sequence[Exported],
+    built: Built,
     measured: Measured,
 ) -> tuple[Exported, tuple[Candidate, ...]]:
     """int8 only where it is faster on every target and holds the quality floor on validation."""
+    exported = built.exported
     kept = exported[0]
     why = {kept.precision: "the only precision that was asked for"}
     if len(exported) > 1:
@@ -167,7 +161,7 @@ def choose(
         floor, int8_score = recipe.floor * teacher.score, cast(float, int8.validation_score)
         pairs = zip(measured.of(int8), measured.of(fp32), strict=True)
         faster = all(ours.latency.p90_ms < theirs.latency.p90_ms for ours, theirs in pairs)
-        sound = int8_score >= min(floor, student.score)
+        sound = int8_score >= min(floor, built.student.score)
         kept = int8 if faster and sound else fp32
         reason = (
             "faster on the target, and within the quality floor on validation"
@@ -196,8 +190,8 @@ def choose(
 def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
     """Put the bundle into its budget's folder, and the student's weights beside it."""
     folder = budget_folder(run.folder, report.budget.text)
-    config = made.student.model.encoder.config.to_dict()
-    ours = made.student.stage.read("config.json")
+    config = made.built.student.model.encoder.config.to_dict()
+    ours = made.built.student.stage.read("config.json")
     config |= {key: ours[key] for key in ("id2label", "label2id", "problem_type")}
     recipe = materials.recipe
     told = {key: value for key, value in report.recipe.items() if key != "out"}
@@ -211,11 +205,11 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
         "sequence": recipe.sequence,
         "runs": recipe.run_plan,
         "budget": {"ms": report.budget.ms, "percentile": report.budget.percentile},
-        "shape": made.student.model.encoder.shape.to_dict(),
+        "shape": made.built.student.model.encoder.shape.to_dict(),
         "target": report.environment["target"],
         "plan": {
-            "predicted_ms": made.planned.plan.predicted_ms,
-            "predicted_loss": made.planned.plan.predicted_loss,
+            "predicted_ms": made.built.planned.plan.predicted_ms,
+            "predicted_loss": made.built.planned.plan.predicted_loss,
         },
         "verdict": report.verdict.model_dump(mode="json"),
         "measured": {"sha256": report.export.sha256, "on": device(report)},
@@ -230,8 +224,8 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
     }
     if report.size is not None:
         facts["size"] = {"bytes": report.size.limit_bytes, "tokens": report.size.tokens}
-    golden = golden_answers(made.spelled.shipping, made.kept)
-    tokenizer = copy.deepcopy(made.spelled.shipping.tokenizer)
+    golden = golden_answers(made.built.spelled.shipping, made.kept)
+    tokenizer = copy.deepcopy(made.built.spelled.shipping.tokenizer)
     tokenizer.model_max_length = recipe.sequence  # as tokenizer.json cuts, for who loads both
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -244,7 +238,7 @@ def ship(run: Run, materials: Materials, made: Made, report: Report) -> None:
             golden=golden,
             documents=documents,
         )
-    publish_link(made.student.stage.folder, folder / "model")
+    publish_link(made.built.student.stage.folder, folder / "model")
     publish_link(made.dense.stage.folder, run.folder / "dense")
 
 
@@ -270,7 +264,7 @@ def tell(
     question, verdict = made.measured.asked(made.kept)[at], made.measured.verdicts(made.kept)[at]
     before_score, after_score = made.dense.test_score, made.kept.test_score
     ratio = after_score / before_score if before_score > 0 else None
-    shape, last = materials.encoder.shape, made.planned.rounds[-1]
+    shape, last = materials.encoder.shape, made.built.planned.rounds[-1]
     told = made.timing.targets[at]
     doubts = [materials.task.unlearnt(before_score), needless(budget, before.latency)]
     size = _size_part(materials, made)
@@ -288,12 +282,12 @@ def tell(
         floor=recipe.floor,
         floor_met=ratio is not None and ratio >= recipe.floor,
         plan=PlanPart(
-            layers=layer_rows(shape, made.planned.plan.shape),
-            predicted_ms=made.planned.plan.predicted_ms,
+            layers=layer_rows(shape, made.built.planned.plan.shape),
+            predicted_ms=made.built.planned.plan.predicted_ms,
             measured_untrained_ms=last.measured_ms,
             rounds=tuple(
                 RoundRow(aim_ms=r.aim_ms, predicted_ms=r.predicted_ms, measured_ms=r.measured_ms)
-                for r in made.planned.rounds
+                for r in made.built.planned.rounds
             ),
         ),
         transfer=_transfer(materials.inputs, made),
@@ -323,8 +317,7 @@ def tell(
             *materials.task.notes,
             *filter(None, doubts),
             *made.teacher.notes,
-            *made.priced.notes,
-            *made.student.notes,
+            *made.built.student.notes,
             *after.notes,
         ),
     )
@@ -359,7 +352,11 @@ def _size_mb(exported: Exported, taken: Profile) -> float:
 
 
 def _size_part(materials: Materials, made: Made) -> SizePart | None:
-    budget, vocabulary, kept = materials.recipe.size_budget, materials.vocabulary, made.spelled.kept
+    budget, vocabulary, kept = (
+        materials.recipe.size_budget,
+        materials.vocabulary,
+        made.built.spelled.kept,
+    )
     if budget is None or vocabulary is None or kept is None:
         return None
     exported = made.kept
@@ -411,7 +408,7 @@ def _task(task: Task) -> TaskPart:
 
 
 def _transfer(inputs: Inputs, made: Made) -> TransferPart:
-    teacher, student = made.teacher, made.student
+    teacher, student = made.teacher, made.built.student
     statistics = inputs.transfer.statistics
     notes = []
     if teacher.gain is not None:

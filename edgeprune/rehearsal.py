@@ -17,11 +17,9 @@ from edgeprune.learn.train import teach
 from edgeprune.measure.looks import check_decidable
 from edgeprune.measure.profile import GLANCE, RUN_PLANS, Profile, profile
 from edgeprune.progress import SILENT, Progress
-from edgeprune.prune.methods import METHODS
 from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
 from edgeprune.size import Size
-from edgeprune.stages.halving import halves
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.teaching import TRIAL, trial_depths
 from edgeprune.stages.timing import AIM, Probes, rest_bytes, smallest_size
@@ -124,26 +122,10 @@ def rehearse(inputs: Inputs, progress: Progress) -> DryRun:
         size = _size_reach(materials, files["smallest"])
     for budget, one in itertools.product(recipe.budgets, taken):
         check_decidable(budget.resolve(one["dense"].latency), RUN_PLANS[recipe.run_plan])
-    budgets = (_reach(budget, one) for budget in recipe.budgets for one in taken)
+    budgets = [_reach(budget, one) for budget in recipe.budgets for one in taken]
+    stages = _expected(materials, budgets)
     dense_ms = {one["dense"].target: one["dense"].latency.p50_ms for one in taken}
-    stops = {str(budget): _stops(recipe, budget, taken) for budget in recipe.budgets}
-    return DryRun(recipe, dense_ms, tuple(budgets), tuple(_expected(materials, stops)), size)
-
-
-def _stops(recipe: Recipe, budget: Budget, taken: Sequence[Mapping[str, Profile]]) -> int:
-    """How often a model is recovered on the way to a budget."""
-    if not METHODS[recipe.method].halves:
-        return 0
-    limits = [(one["dense"], budget.resolve(one["dense"].latency).ms) for one in taken]
-    return max(
-        len(
-            halves(
-                dense.undisturbed_ms,
-                dense.undisturbed_at(AIM * cast(float, limit_ms), budget.percentile),
-            )
-        )
-        for dense, limit_ms in limits
-    )
+    return DryRun(recipe, dense_ms, tuple(budgets), tuple(stages), size)
 
 
 def _size_reach(materials: Materials, smallest: Path) -> SizeReach | None:
@@ -162,7 +144,7 @@ def _reach(budget: Budget, taken: Mapping[str, Profile]) -> Reach:
     return Reach(str(budget), dense.target, ms, smallest_ms, dense_ms)
 
 
-def _expected(materials: Materials, stops: Mapping[str, int]) -> Iterator[tuple[str, float]]:
+def _expected(materials: Materials, budgets: Sequence[Reach]) -> Iterator[tuple[str, float]]:
     """Minutes of each stage, from a few timed steps of training."""
     effort, transfer, recipe = materials.effort, materials.transfer, materials.recipe
     alone = _seconds_a_step(materials, None)
@@ -174,21 +156,20 @@ def _expected(materials: Materials, stops: Mapping[str, int]) -> Iterator[tuple[
     depths = trial_depths(len(materials.encoder.shape.layers))
     tried = TRIAL * len(depths) * alone if recipe.frozen_layers == "auto" else 0.0
     yield "teacher", steps * (taught + tried) / 60
-    curves = (effort.statistics_tokens / 400 * alone / 16 + 20) / 60
-    yield "curves", curves
+    yield "curves", (effort.statistics_tokens / 400 * alone / 16 + 20) / 60
     yield "dense", (10 + 0.02 * len(materials.task.test)) / 60
     for budget in recipe.budgets:
         name = slug(str(budget))
-        search = effort.draws * effort.judged_rows / 16 * alone / 4 / 60
-        recovery = materials.schedule(effort.recovery_steps).steps / 60
-        first = coupled if transfer.recovered else alone
-        if stops[str(budget)]:
-            yield f"halves-{name}", stops[str(budget)] * (search + recovery * first + curves)
-        yield f"plan-{name}", search + 40 / 60
+        yield f"plan-{name}", (effort.draws * effort.judged_rows / 16 * alone / 4 + 40) / 60
         if recipe.size is not None:
             yield f"vocabulary-{name}", 0.1
-        again = alone if transfer.recovered and effort.judge_students else 0.0
-        yield f"student-{name}", recovery * (first + again)
+        share = min(one.ms / one.dense_ms for one in budgets if one.budget == str(budget))
+        # On rows twice, as they are and noised; the teacher tells no gradient, a third of a step.
+        recovered = alone * (2 * share + 1 / 3)
+        arms = [recovered] if effort.judge_students or not transfer.recovered else []
+        if transfer.recovered:
+            arms.append(recovered + (coupled - alone) * (share + 1 / 3))
+        yield f"student-{name}", materials.recovery(share).steps * sum(arms) / 60
         yield f"export-{name}", (10 + 0.01 * len(materials.task.test)) / 60
     yield "latency", (1 + len(recipe.budgets)) * (0.2 if recipe.run_plan == "quick" else 0.6)
 

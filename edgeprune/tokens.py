@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ class Tokens:
     ids: tuple[Ints, ...]
     types: tuple[Ints, ...]
     pad: int
+    special: tuple[int, ...] = ()  # ids that stand for no text, that of padding among them
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -36,9 +37,8 @@ class Tokens:
         return int(self.lengths.max())
 
     def take(self, rows: Sequence[int] | Ints) -> Tokens:
-        return Tokens(
-            tuple(self.ids[i] for i in rows), tuple(self.types[i] for i in rows), self.pad
-        )
+        ids, types = tuple(self.ids[i] for i in rows), tuple(self.types[i] for i in rows)
+        return replace(self, ids=ids, types=types)
 
     def batch(
         self, rows: Sequence[int] | Ints, names: Sequence[str], length: int | None = None
@@ -63,8 +63,9 @@ def tokenize(
 ) -> Tokens:
     """Rows cut at `length` tokens by a Hugging Face tokenizer."""
     columns = (list(texts),) if pairs is None else (list(texts), list(pairs))
+    special = tuple(sorted(map(int, tokenizer.all_special_ids)))
     if not texts:
-        return Tokens((), (), int(tokenizer.pad_token_id))
+        return Tokens((), (), int(tokenizer.pad_token_id), special)
     rows = tokenizer(
         *columns, truncation=True, max_length=length, return_token_type_ids=True, verbose=False
     )
@@ -72,6 +73,7 @@ def tokenize(
         tuple(np.asarray(row, dtype=np.int64) for row in rows["input_ids"]),
         tuple(np.asarray(row, dtype=np.int64) for row in rows["token_type_ids"]),
         int(tokenizer.pad_token_id),
+        special,
     )
 
 

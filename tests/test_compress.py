@@ -33,7 +33,6 @@ import edgeprune
 from edgeprune.ablation import ablate, cells
 from edgeprune.compression import compress_all
 from edgeprune.effort import EFFORTS, Effort
-from edgeprune.encoder import load
 from edgeprune.errors import BudgetError, InputError, ModelError, RecipeError, Unreachable
 from edgeprune.inputs import read_inputs
 from edgeprune.learn import train
@@ -48,7 +47,6 @@ from edgeprune.ship.bundle import verify_bundle
 from edgeprune.size import SLACK_BYTES, ByteTable
 from edgeprune.stages import materials, stage_names, teaching, timing
 from edgeprune.stages import spelling as spelling_stage
-from edgeprune.stages.halving import halves
 from edgeprune.stages.materials import prepare
 from edgeprune.stages.spelling import spell_rows
 from edgeprune.stages.teaching import pick_depth, teach_teacher, trial_depths
@@ -236,16 +234,11 @@ def test_every_stage_is_made_once_in_order(first: Made) -> None:
     came_as_foreseen(first)
 
 
-def came_as_foreseen(made: Made, *halves: str) -> None:
-    """The status of a finished run tells the stages that its recipe lets expect, and no other.
-
-    But for the halves on the way to a budget that turned out small.
-    """
+def came_as_foreseen(made: Made) -> None:
+    """The status of a finished run tells the stages that its recipe lets expect, and no other."""
     status = read_status(made.folder)
     assert status.state == "finished"
-    names = [row.name for row in status.rows]
-    assert [name for name in names if name not in halves] == list(stage_names(made.recipe))
-    assert {*halves} <= {*names}
+    assert [row.name for row in status.rows] == list(stage_names(made.recipe))
     assert {row.state for row in status.rows} == {"done"}
     assert [row.name for row in status.rows if row.cached] == made.progress.found
     assert {*status.used} <= {path.name for path in (made.folder / "stages").iterdir()}
@@ -389,8 +382,7 @@ def test_a_second_call_redoes_nothing_and_says_the_same(first: Made, later: Late
 
 def test_another_budget_redoes_only_what_depends_on_it(first: Made, later: Later) -> None:
     both = later({"budget": ["30%", "50%"]})
-    own = ["halves-30pct", "plan-30pct", "student-30pct", "fp32-30pct"]
-    assert both.progress.made == [*own, "latency"]
+    assert both.progress.made == ["plan-30pct", "student-30pct", "fp32-30pct", "latency"]
     assert both.progress.found == [*SHARED, "plan-50pct", "student-50pct", "fp32-50pct"]
     for report in both.reports:
         assert report.verdict.outcome == "met"
@@ -402,29 +394,7 @@ def test_another_budget_redoes_only_what_depends_on_it(first: Made, later: Later
     assert tight.before == loose.before  # measured once, in the same minutes
     assert (both.folder / "bundle").resolve().parent.name == "30pct"
     assert "plan-50pct" not in tight.seconds
-    assert [note for note in tight.notes if note.startswith("on the way")]
-    assert not [note for note in loose.notes if note.startswith("on the way")]
-    came_as_foreseen(both, "halves-30pct")
-
-
-def test_a_small_budget_is_come_near_by_halves() -> None:
-    assert halves(16.0, 8.0) == halves(16.0, 6.0) == []
-    assert halves(16.0, 5.9) == halves(16.0, 3.0) == [8.0]
-    assert halves(16.0, 2.9) == [8.0, 4.0]
-
-
-def test_each_half_is_cut_from_the_one_before(later: Later) -> None:
-    made = later({"budget": ["15%"], "floor": 0.1})
-    model = load(stage_of(made, "halves-15pct") / "model")
-    taught = json.loads((stage_of(made, "teacher") / "scores.json").read_text())["taught"]
-    assert ("auxiliary" in model.heads) is taught
-    rows = zip(made.report.plan.layers, model.encoder.shape.layers, strict=True)
-    for row, near in rows:
-        assert row.heads <= near.heads <= row.heads_before
-        assert row.ffn <= near.ffn <= row.ffn_before
-    assert len([note for note in made.report.notes if note.startswith("on the way")]) == 2
-    again = later({"budget": ["15%"], "floor": 0.1, "out": made.folder})
-    assert again.progress.made == []
+    came_as_foreseen(both)
 
 
 @pytest.mark.parametrize("method", [name for name in get_args(Method) if name != "obs"])

@@ -95,7 +95,5 @@ def test_what_belongs_to_no_stage_changes_nothing(course: Course) -> None:
 
 
 def test_a_stage_that_was_not_foreseen_is_a_row_too(course: Course) -> None:
-    course.stage("table", cached=False)
-    course.done("table", 41.0)
-    course.stage("halves", cached=False)
-    assert [row.name for row in course.rows] == ["table", "halves", "teacher", "curves"]
+    course.stage("measuring on ort", cached=False)
+    assert [row.name for row in course.rows][-1] == "measuring on ort"

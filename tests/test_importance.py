@@ -461,15 +461,3 @@ def test_a_model_pruned_before_has_curves_of_what_is_left() -> None:
     assert set(curves.options) == {(0, "attention"), (1, "ffn")}
     assert max(curves.options[0, "attention"]) == 2
     assert max(curves.options[1, "ffn"]) == 8
-
-
-def test_widths_of_a_model_pruned_before_are_among_those_of_the_dense_one() -> None:
-    dense = model_of().encoder.shape
-    left = dense.with_layers([LayerShape(2, 7), LayerShape(1, 24)])
-    model = Classifier(Encoder(CONFIG, left), {"target": 2}).eval()
-    moments = collect_moments(model, [random_batch(CONFIG, (9, 7))])
-    curves = error_curves(model, moments, obs, dense=dense)
-    smaller = [width for width in ffn_grid(24) if width < 7]
-    assert sorted(curves.options[0, "ffn"]) == [*smaller, 7]
-    assert sorted(curves.options[1, "ffn"]) == ffn_grid(24)
-    assert sorted(curves.options[0, "attention"]) == [0, 1, 2]

@@ -60,7 +60,7 @@ def encoder(seed: int = 0) -> Encoder:
 
 def tokens_of(words: list[list[int]]) -> Tokens:
     ids = tuple(np.array([2, *row, 3], dtype=np.int64) for row in words)
-    return Tokens(ids, tuple(np.zeros_like(row) for row in ids), 0)
+    return Tokens(ids, tuple(np.zeros_like(row) for row in ids), 0, BLANKS.special)
 
 
 def classes(rows: int, head: str = "target", seed: int = 0, kinds: int = 2) -> Sample:
@@ -547,6 +547,25 @@ def test_the_teacher_is_believed_where_the_labels_say_nothing(
         SILENT,
     )
     assert found.loss < 0.5  # of the true labels; 0.69 says nothing of them
+
+
+def test_the_teacher_is_asked_about_rows_that_nobody_wrote(
+    teacher: Classifier, prune: Pruned
+) -> None:
+    few, judge = classes(16), judge_by_loss(classes(20))
+    heard: list[torch.Tensor] = []
+    hook = teacher.register_forward_pre_hook(
+        lambda _, inputs: heard.append(inputs[0]["input_ids"].cpu())
+    )
+    recover(prune(THIN), teacher, few, None, "none", replace(SHORT, steps=8), judge, SILENT)
+    hook.remove()
+    written = {tuple(row) for row in few.tokens.ids}
+    asked = [tuple(row[row != 0].tolist()) for ids in heard for row in ids]
+    made_up = [row for row in asked if row not in written]
+    assert len(asked) == 16 + 8 * 16  # of what is written each row once
+    assert 0.5 < len(made_up) / (8 * 16) <= 1
+    assert {row[0] for row in asked} == {2}
+    assert {row[-1] for row in asked} == {3}
 
 
 def test_recovery_leaves_student_and_teacher_as_they_were(

@@ -15,18 +15,21 @@ from edgeprune.encoder import Classifier
 from edgeprune.learn.answers import Sample, accelerator, gold_loss, imitation_loss
 from edgeprune.learn.coupling import auxiliary_weight
 from edgeprune.learn.fit import Draws, Parts, Schedule
+from edgeprune.learn.noise import Noise
 
 HARD_LABELS = 0.3  # share of the gold label in the target's loss
 ALIGNMENT = 2.0  # weight of the hidden states' distance to the teacher's
-UNLABELLED = 0.5  # weight of imitating the teacher's target head on auxiliary text
+UNLABELLED = 0.5  # weight of imitating the teacher's target head on noised rows, auxiliary text
+NOISED = "noised"  # what its draws are called, beside those of the heads
 REMEMBERED_BYTES = 500_000_000  # of the teacher's hidden states on the target rows
 
 
 class Distillation:
     """The parts of a step's loss, by the share of steps that are done.
 
-    L = (1 - a) [0.3 CE + 0.7 KL + mu align] + a KL_auxiliary + w_u [KL + mu align] on the
-    auxiliary text, where `align` is the mean over layers of MSE(h, h_teacher) / var(h_teacher).
+    L = (1 - a) [0.3 CE + 0.7 KL + mu align + w_u (KL + mu align) on noised rows]
+        + a KL_auxiliary + w_u [KL + mu align] on the auxiliary text,
+    where `align` is the mean over layers of MSE(h, h_teacher) / var(h_teacher).
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Distillation:
         self._lessons = _Lessons(self._teacher, target)
         self.draws = {s.head: Draws(s, schedule, model.encoder) for s in (target, auxiliary) if s}
         self.draws[target.head].passed = self._lessons.pass_by
+        self._noise, self._seed = Noise(target.tokens), schedule.seed + 1
+        self.draws[NOISED] = Draws(target, replace(schedule, seed=self._seed), model.encoder)
 
     def __call__(self, share: float) -> Parts:
         weight = auxiliary_weight(self._how, share) if self._auxiliary else 0.0
@@ -60,7 +65,19 @@ class Distillation:
         rows, inputs, targets = next(self.draws[self._target.head])
         likeness, aligned, logits, _ = self._imitate(inputs, *self._lessons.of(rows, inputs))
         gold = gold_loss(logits, targets, self._target.regression)
-        return HARD_LABELS * gold + (1 - HARD_LABELS) * likeness + aligned
+        labelled = HARD_LABELS * gold + (1 - HARD_LABELS) * likeness + aligned
+        return labelled + UNLABELLED * self._on_noised()
+
+    def _on_noised(self) -> Tensor:
+        draws = self.draws[NOISED]
+        _, inputs, _ = next(draws)
+        ids, random = inputs["input_ids"], np.random.default_rng([self._seed, draws.drawn])
+        noised = self._noise(ids.cpu().numpy(), random)
+        inputs["input_ids"] = torch.from_numpy(noised).to(ids.device)
+        with torch.no_grad():
+            wanted, wanted_states = self._teacher(inputs)
+        likeness, aligned, _, _ = self._imitate(inputs, wanted, wanted_states)
+        return likeness + aligned
 
     def _on_auxiliary(self, auxiliary: Sample, weight: float) -> Tensor:
         _, inputs, _ = next(self.draws[auxiliary.head])

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from edgeprune.encoder import Classifier
 from edgeprune.prune.moments import Moments
-from edgeprune.prune.structures import Matrices, columns_of, ffn_grid, sub_layers, widths_of
+from edgeprune.prune.structures import Matrices, columns_of, ffn_grid, sub_layers
 from edgeprune.quiet import wait_while_measuring
-from edgeprune.shape import Kind, Shape, SubLayer
+from edgeprune.shape import Kind, SubLayer
 from edgeprune.tensors import save_tensors
 
 
@@ -77,20 +77,13 @@ def error_curves(
     moments: Mapping[SubLayer, Moments],
     price: Price,
     done: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    dense: Shape | None = None,
 ) -> Curves:
-    """The options of every sub-layer of a model, by a method's price.
-
-    Of one that has been pruned already, they are among those that it had as `dense`.
-    """
+    """The options of every sub-layer of a model, by a method's price."""
     options = {}
-    found, before = sub_layers(model), widths_of(dense or model.encoder.shape)
+    found = sub_layers(model)
     for index, (key, matrices) in enumerate(found.items()):
         wait_while_measuring()
-        smaller = [width for width in grid_of(key[1], before[key]) if width < matrices.width]
-        grid = [*smaller, matrices.width]
-        options[key] = price(matrices, moments[key], grid)
+        options[key] = price(matrices, moments[key], grid_of(key[1], matrices.width))
         done(index + 1, len(found))
     return Curves(options)
 

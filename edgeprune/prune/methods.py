@@ -25,11 +25,6 @@ class Method:
     recovers: bool = True
     """Whether the pruned model is trained."""
 
-    @property
-    def halves(self) -> bool:
-        """Whether it comes to a small budget by halves; gates are learnt for all of it at once."""
-        return self.price is not None and self.recovers
-
 
 METHODS: Mapping[str, Method] = {
     "obs": Method(obs, judged=True),

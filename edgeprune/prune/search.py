@@ -108,13 +108,12 @@ def drop_layers(
 ) -> Plan:
     """As many whole layers as the budget holds, evenly spread, the first one always among them.
 
-    LayerDrop's plan (Fan, Grave, Joulin 2019, arXiv 1909.11556); the errors do not choose, they
-    only tell which layers there are. Raises Unreachable.
+    LayerDrop's plan (Fan, Grave, Joulin 2019, arXiv 1909.11556); the errors do not choose. Raises
+    Unreachable.
     """
-    there = sorted({layer for layer, _ in errors})
-    depth = len(there)
+    depth = len(dense.layers)
     for count in range(depth, -1, -1):
-        kept = {there[i * depth // count] for i in range(count)}
+        kept = {i * depth // count for i in range(count)}
         layers = [old if i in kept else LayerShape(0, 0) for i, old in enumerate(dense.layers)]
         shape = dense.with_layers(layers)
         if table.predict(shape) <= budget_ms:

@@ -24,7 +24,7 @@ from edgeprune.measure.profile import Settings
 from edgeprune.measure.target import Target
 from edgeprune.prune.votes import prior_sensitivity
 from edgeprune.recipe import Recipe
-from edgeprune.shape import Shape, SubLayer
+from edgeprune.shape import SubLayer
 from edgeprune.task import Rows, Task
 from edgeprune.tokens import Tokens, tokenize
 from edgeprune.vocabulary import KINDS, Vocabulary
@@ -33,7 +33,7 @@ JUDGED_AT_MOST = 1_000  # validation rows at a checkpoint
 WIDE = 513  # from this hidden size on, an encoder is moved by smaller steps
 RATE, WIDE_RATE = 1e-4, 5e-5
 RECOVERY_RATE = 2.0  # times that: a pruned model has further to go
-HALF_LEFT, MOST_RECOVERY = 0.5, 3.0  # of the weights; times the steps of a larger model
+HALF_LEFT, MOST_RECOVERY = 0.5, 5.0  # of the weights; times the steps of a larger model
 # An effort is a time: where rows are longer, a step takes longer, and there are fewer of them.
 LEARNT_BY = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
 TOKENS_A_STEP, LEAST_SHARE = 400, 0.5
@@ -140,9 +140,8 @@ class Materials:
             steps, effort.batch, body, head, self.recipe.seed, checkpoints=effort.checkpoints
         )
 
-    def recovery(self, shape: Shape) -> Schedule:
-        """Of a pruned model: the less there is of it, the less a step takes, the more there are."""
-        share = shape.encoder_parameters / self.encoder.shape.encoder_parameters
+    def recovery(self, share: float) -> Schedule:
+        """Of a model with so much of the layers' weights: the smaller it is, the more steps."""
         more = min(MOST_RECOVERY, max(1.0, HALF_LEFT / share))
         return self.schedule(round(more * self.effort.recovery_steps), recovery=True)
 

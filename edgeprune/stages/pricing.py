@@ -34,13 +34,12 @@ CURVES = "curves.safetensors"
 
 @dataclass(frozen=True)
 class Priced:
-    """The model that a plan cuts, and what each width of its sub-layers costs."""
+    """A model as large as the teacher, and what each width of its sub-layers costs."""
 
     model: Classifier
     curves: Curves
     method: Method
     stage: Stage
-    notes: tuple[str, ...] = ()
 
 
 def price_structures(
@@ -80,7 +79,7 @@ def _measured(
 def price_model(
     materials: Materials, price: Price, model: Classifier, progress: Progress
 ) -> Curves:
-    """The error curves of a model, dense or pruned, on the text that the recipe's transfer says."""
+    """The error curves of a model, on the text that the recipe's transfer says."""
     statistics = materials.transfer.statistics
 
     def moments_on(split: str) -> dict[SubLayer, Moments]:
@@ -92,9 +91,7 @@ def price_model(
         others = moments_on("auxiliary")
         moments = {key: pool(moments[key], others[key]) for key in moments}
     torch.manual_seed(materials.recipe.seed)
-    return error_curves(
-        model.to("cpu"), moments, price, progress.step, dense=materials.encoder.shape
-    )
+    return error_curves(model.to("cpu"), moments, price, progress.step)
 
 
 def _text(

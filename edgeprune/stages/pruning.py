@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def plan_budget(
     machine's mood, are known when the candidate is judged. Under a size budget every plan leaves
     room for the tokens that are needed.
     """
-    shape, method = materials.encoder.shape, priced.method
+    shape, effort, method = materials.encoder.shape, materials.effort, priced.method
     errors = priced.curves.errors()
     room, tokens = materials.room_bytes, shape.vocab * timing.bytes.token
 
@@ -92,7 +92,7 @@ def plan_budget(
 
         allocate = fitting(method.allocate, fits)
         searched = fitting(search, fits)
-        weights = weigh(run, materials, teacher, priced, table, aim_ms, searched)
+        weights = _weigh(run, materials, teacher, priced, table, aim_ms, searched)
         plan = allocate(errors, table, shape, aim_ms, weights)
         rounds: list[tuple[Plan, Round]] = []
         for _ in range(ROUNDS):
@@ -139,7 +139,8 @@ def plan_budget(
         "method": materials.recipe.method,
         "curves": priced.stage.key,
         "budget": str(budget),
-        **searched_by(materials),
+        "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
+        "prior": materials.prior and [[*key, value] for key, value in materials.prior.items()],
         "room": materials.room_bytes,
     }
     stage = run.stage(f"plan-{slug(str(budget))}", made_from, build)
@@ -148,15 +149,6 @@ def plan_budget(
     # The chosen round last: it is the one that the report tells.
     order = [*(i for i in range(len(rounds)) if i != told["chosen"]), told["chosen"]]
     return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
-
-
-def searched_by(materials: Materials) -> dict[str, Any]:
-    """What a search depends on beside its curves and its table."""
-    effort, prior = materials.effort, materials.prior
-    return {
-        "draws": [effort.draws, effort.judged_rows, materials.recipe.seed],
-        "prior": prior and [[*key, value] for key, value in prior.items()],
-    }
 
 
 def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
@@ -171,14 +163,14 @@ def _preference(share: float) -> tuple[bool, float]:
     return share > TIGHT, abs(share - AIM)
 
 
-def weigh(
+def _weigh(
     run: Run,
     materials: Materials,
     teacher: Teacher,
     priced: Priced,
     table: LatencyTable,
     aim_ms: float,
-    allocate: Allocate = search,
+    allocate: Allocate,
 ) -> Mapping[SubLayer, float] | None:
     """How much the errors of each sub-layer count; None where all do alike."""
     if not priced.method.judged:
@@ -244,11 +236,11 @@ def recover_student(
     transfer, effort = materials.transfer, materials.effort
     # Its text shows the student more of how the teacher answers, also where its labels did not
     # help the teacher; then only if the student is judged with and without it.
+    helped = teacher.taught or not transfer.taught
     recovers = priced.method.recovers
-    offered = recovers and (
-        helps(materials, teacher) or (transfer.recovered and effort.judge_students)
-    )
-    schedule = materials.recovery(planned.plan.shape)
+    offered = recovers and transfer.recovered and (helped or effort.judge_students)
+    dense, pruned = materials.encoder.shape, planned.plan.shape
+    schedule = materials.recovery(pruned.encoder_parameters / dense.encoder_parameters)
 
     def build(folder: Path) -> None:
         start = operate(priced.model, planned.plan.shape, priced.curves)
@@ -258,7 +250,7 @@ def recover_student(
             if not recovers:
                 return Taught(start, *materials.judge(start.to(accelerator().device)))
             name = COUPLED if auxiliary else ALONE
-            found, told = distil(run, materials, teacher, start, auxiliary, name)
+            found, told = _distil(run, materials, teacher, start, auxiliary, schedule, name)
             notes.extend(told)
             return found
 
@@ -302,22 +294,16 @@ def recover_student(
     )
 
 
-def helps(materials: Materials, teacher: Teacher) -> bool:
-    """Whether the auxiliary task takes part in recovery without being judged there."""
-    transfer = materials.transfer
-    return transfer.recovered and (teacher.taught or not transfer.taught)
-
-
-def distil(
+def _distil(
     run: Run,
     materials: Materials,
     teacher: Teacher,
     start: Classifier,
     auxiliary: Sample | None,
+    schedule: Schedule,
     name: str,
 ) -> tuple[Taught, tuple[str, ...]]:
     """A pruned model trained back towards its teacher, with notes on what memory allowed."""
-    schedule = materials.recovery(start.encoder.shape)
 
     def train(schedule: Schedule) -> Taught:
         return recover(
