@@ -25,6 +25,7 @@ TASKS = {  # task: auxiliary task
 ROWS = 500
 SEEDS = 3
 RESAMPLES = 10_000
+LEAST_PAIRS = 6  # of fewer, one sign throughout comes by chance in more than one case of twenty
 
 Rows = list[dict[str, Any]]
 
@@ -113,8 +114,8 @@ def _scored(rows: Sequence[Mapping[str, Any]], cell: str, budget: str) -> list[M
 
 
 def bootstrap(change: Any) -> list[float] | None:
-    """The middle 95 % of means of as many differences, drawn again and again; None of one."""
-    if len(change) < 2:
+    """The middle 95 % of means of as many differences, drawn again and again; None of too few."""
+    if len(change) < LEAST_PAIRS:
         return None
     draws = np.random.default_rng(0).integers(0, len(change), (RESAMPLES, len(change)))
     low, high = np.percentile(change[draws].mean(1), [2.5, 97.5])
