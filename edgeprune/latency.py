@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -96,6 +97,14 @@ class Latency:
     def percentile(self, percentile: float) -> float:
         """The smallest sample in ms that at least `percentile` percent do not exceed."""
         return float(np.percentile(self.samples_ms, percentile, method="inverted_cdf"))
+
+    def typical_percentile(self, percentile: float) -> float:
+        """The median over launches of each launch's own percentile, in ms.
+
+        Of few samples it is steadier than that of all of them, which one bad launch can decide.
+        """
+        own = [Latency((launch,)).percentile(percentile) for launch in self.launches_ms]
+        return statistics.median(own)
 
     @property
     def p50_ms(self) -> float:

@@ -79,6 +79,12 @@ def test_a_percentile_is_a_sample_that_was_measured() -> None:
     assert latency.p50_ms == 2.0
 
 
+def test_a_bad_launch_does_not_move_what_is_typical_of_launches() -> None:
+    latency = Latency.of([[1.0, 2.0], [1.0, 3.0], [1.0, 30.0]])
+    assert latency.percentile(90) == 30.0
+    assert latency.typical_percentile(90) == 3.0
+
+
 def test_the_table_adds_sub_layers_and_is_linear_between_its_points() -> None:
     assert TABLE.predict(shape()) == 0.5
     assert TABLE.predict(shape((2, 100))) == pytest.approx(0.5 + 1.1 * 3.0)

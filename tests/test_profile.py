@@ -111,8 +111,7 @@ def test_what_another_model_should_take_follows_from_its_undisturbed_millisecond
     dense = profile({"model": save()}, NULL, FEW)["model"]
     assert dense.expected_ms(dense.undisturbed_ms, 90) == pytest.approx(dense.latency.p90_ms)
     quarter_ms = dense.undisturbed_ms / 4
-    added_ms = dense.latency.p90_ms - dense.undisturbed_ms
-    assert dense.expected_ms(quarter_ms, 90) == pytest.approx(quarter_ms + added_ms / 2)
+    assert dense.expected_ms(quarter_ms, 90) == pytest.approx(dense.latency.p90_ms / 4)
     assert dense.undisturbed_at(dense.expected_ms(quarter_ms, 90), 90) == pytest.approx(quarter_ms)
 
 

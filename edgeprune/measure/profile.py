@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -104,19 +103,16 @@ class Profile:
     def expected_ms(self, undisturbed_ms: float, percentile: float) -> float:
         """The percentile of another model beside this one, of which the undisturbed ms are known.
 
-        Delays come by chance as time goes by, so what they add spreads with the root of the time:
-        p(u) = u + delay sqrt(u). A percentile of few samples of its own would be less certain.
+        Each is delayed by the same share of its time.
         """
-        return undisturbed_ms + self._delay(percentile) * math.sqrt(undisturbed_ms)
+        return undisturbed_ms * self._slowdown(percentile)
 
     def undisturbed_at(self, ms: float, percentile: float) -> float:
         """The undisturbed ms of a model whose percentile is expected to be `ms`."""
-        delay = self._delay(percentile)
-        return ((math.sqrt(delay**2 + 4 * ms) - delay) / 2) ** 2
+        return ms / self._slowdown(percentile)
 
-    def _delay(self, percentile: float) -> float:
-        added_ms = self.latency.percentile(percentile) - self.undisturbed_ms
-        return max(0.0, added_ms) / math.sqrt(self.undisturbed_ms)
+    def _slowdown(self, percentile: float) -> float:
+        return max(1.0, self.latency.percentile(percentile) / self.undisturbed_ms)
 
     def joined(self, later: Profile) -> Profile:
         """Both measurements of the same file in the same way as one."""

@@ -102,9 +102,10 @@ def plan_budget(
             shares = []
             for target, timed in zip(materials.targets, timing.targets, strict=True):
                 taken = profile(models, target, settings)
-                own_ms, share = _share(taken["candidate"], taken["dense"], budget)
+                share = _share(taken["candidate"], taken["dense"], budget)
                 # In the first target's milliseconds, as the table's are.
-                shares.append((share, own_ms * timing.aim_ms(budget) / timed.aim_ms(budget)))
+                scale = timing.aim_ms(budget) / timed.aim_ms(budget)
+                shares.append((share, taken["candidate"].undisturbed_ms * scale))
             share, measured_ms = max(shares)
             size = path.stat().st_size
             rounds.append((plan, Round(aim_ms, plan.predicted_ms, measured_ms, share, size)))
@@ -151,11 +152,14 @@ def plan_budget(
     return Planned(Plan.from_dict(told["plan"]), tuple(rounds[i] for i in order), stage)
 
 
-def _share(candidate: Profile, dense: Profile, budget: Budget) -> tuple[float, float]:
-    """The candidate's undisturbed ms, and its expected share of the budget."""
-    limit_ms = cast(float, budget.resolve(dense.latency).ms)
-    expected_ms = dense.expected_ms(candidate.undisturbed_ms, budget.percentile)
-    return candidate.undisturbed_ms, expected_ms / limit_ms
+def _share(candidate: Profile, dense: Profile, budget: Budget) -> float:
+    """What the candidate is expected to take of the budget, from the launches of both.
+
+    Its percentile as a share of the dense model's, by what is typical of a launch.
+    """
+    at = budget.percentile
+    ratio = candidate.latency.typical_percentile(at) / dense.latency.typical_percentile(at)
+    return ratio * dense.latency.percentile(at) / cast(float, budget.resolve(dense.latency).ms)
 
 
 def _preference(share: float) -> tuple[bool, float]:
