@@ -31,7 +31,7 @@ from edgeprune.errors import InputError, RecipeError, ResourceError, Unreachable
 from edgeprune.measure.tails import t_quantile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.publish import publish
-from edgeprune.recipe import Method, Order, Recipe, TransferHow, TransferWhat, TransferWhen
+from edgeprune.recipe import Method, Recipe, TransferHow, TransferWhat, TransferWhen
 from edgeprune.report.discretion import discreet
 from edgeprune.report.figures import Figure
 from edgeprune.report.markdown import table
@@ -47,7 +47,7 @@ AXES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # the recipe's key, and its
     "what": ("transfer_what", get_args(TransferWhat)),
     "when": ("transfer_when", get_args(TransferWhen)),
     "frozen": ("frozen_layers", ("0", "auto")),  # or any other number
-    "order": ("order", get_args(Order)),
+    "order": ("order", ("random", "easy-first")),  # or interference, of several auxiliary tasks
 }
 SHARED = ("table", "teacher", "curves", "dense")  # stages that cells have in common
 CORES_A_SEED = 4  # with fewer, what two seeds take turns in is most of what they do

@@ -21,6 +21,8 @@ from edgeprune.run import check_run_folder
 from edgeprune.shape import LayerShape
 from edgeprune.task import Task, load_auxiliary, load_task, load_text
 
+MOST_IN_ORDER = 7  # auxiliary tasks: 5,040 orders
+
 Statistics = Literal["target", "pooled", "auxiliary"]  # by whose text structures are priced
 STATISTICS: Mapping[str, Statistics] = {"stats": "pooled", "both": "pooled", "masks": "auxiliary"}
 
@@ -107,11 +109,17 @@ def read_inputs(recipe: Recipe) -> Inputs:
             remedy="give --auxiliary, and let its weights act in the teacher",
         )
     candidates = tuple(_candidates(recipe, task)) if transfer.anywhere else ()
+    if recipe.order == "interference" and candidates and not 2 <= len(candidates) <= MOST_IN_ORDER:
+        raise RecipeError(
+            f"--order interference with {len(candidates)} auxiliary tasks",
+            why="puts several in an order",
+            remedy=f"give --auxiliary for each of 2 to {MOST_IN_ORDER}",
+        )
     text = next((one for one in candidates if one.kind == "text"), None)
     if text is not None and recipe.ranks_auxiliary:
         raise RecipeError(
             f"--auxiliary {text.name}",
-            why="is plain text, which cannot be ranked: it has no labels",
+            why="is plain text, which cannot be compared with others: it has no labels",
             remedy="give it alone, or tasks only",
         )
     effort, kept = EFFORTS[recipe.effort], _vocabulary_text(recipe)

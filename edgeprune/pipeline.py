@@ -53,7 +53,7 @@ from edgeprune.stages.export import (
 from edgeprune.stages.materials import Materials, prepare
 from edgeprune.stages.pricing import price_structures
 from edgeprune.stages.pruning import Planned, Student, plan_budget, recover_student
-from edgeprune.stages.ranking import pick_auxiliary
+from edgeprune.stages.ranking import settle_auxiliary
 from edgeprune.stages.spelling import Spelled, spell_rows
 from edgeprune.stages.teaching import Teacher, teach_teacher
 from edgeprune.stages.timing import Timing, check_feasible, check_size, needless, time_targets
@@ -75,7 +75,7 @@ def run_pipeline(inputs: Inputs, progress: Progress, *, restart: bool) -> list[R
         open_run(recipe.out, progress, restart=restart) as opened,
         recording(opened, recipe, facts_of(inputs), folder_digest(inputs.model)) as run,
     ):
-        materials, picked = pick_auxiliary(run, materials)
+        materials, picked = settle_auxiliary(run, materials)
         timing = time_targets(run, materials)
         check_feasible(materials, timing, run.progress)
         check_size(materials, timing)

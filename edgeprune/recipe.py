@@ -18,7 +18,7 @@ from edgeprune.validation import explained
 TransferHow = Literal["none", "sequential", "joint", "meta", "decompose"]
 TransferWhat = Literal["none", "weights", "stats", "masks", "both"]
 TransferWhen = Literal["teacher", "prune", "recover", "all"]
-Order = Literal["random", "easy-first"]
+Order = Literal["random", "easy-first", "interference"]
 Effort = Literal["quick", "standard", "thorough"]
 Precision = Literal["fp32", "int8", "auto"]
 Method = Literal["obs", "fisher", "l0", "magnitude", "layerdrop", "random", "oneshot"]
@@ -133,8 +133,9 @@ class Recipe(BaseModel):
     )
     order: Order = Field(
         default="random",
-        description="How the teacher's coupled training draws the target's rows: easy-first by "
-        "their loss after the training alone, the easiest third at first.",
+        description="Of the teacher's coupled training: easy-first draws the target's rows by "
+        "their loss after the training alone, the easiest third at first; interference lets all "
+        "of several auxiliary tasks take part, one after the other, the least at odds together.",
     )
     effort: Effort = Field(default="standard", description="How long to search and train.")
 

@@ -21,7 +21,7 @@ from edgeprune.recipe import Recipe
 from edgeprune.report.folder import slug
 from edgeprune.size import Size
 from edgeprune.stages.materials import Materials, prepare
-from edgeprune.stages.teaching import TRIAL, trial_depths
+from edgeprune.stages.teaching import EARLIER, TRIAL, trial_depths
 from edgeprune.stages.timing import AIM, Probes, rest_bytes, smallest_size
 
 
@@ -155,7 +155,8 @@ def _expected(materials: Materials, budgets: Sequence[Reach]) -> Iterator[tuple[
     steps = materials.schedule(effort.teacher_steps).steps
     depths = trial_depths(len(materials.encoder.shape.layers))
     tried = TRIAL * len(depths) * alone if recipe.frozen_layers == "auto" else 0.0
-    yield "teacher", steps * (taught + tried) / 60
+    earlier = EARLIER * alone if recipe.order == "interference" and transfer.taught else 0.0
+    yield "teacher", steps * (taught + tried + earlier) / 60
     yield "curves", (effort.statistics_tokens / 400 * alone / 16 + 20) / 60
     yield "dense", (10 + 0.02 * len(materials.task.test)) / 60
     for budget in recipe.budgets:

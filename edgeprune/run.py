@@ -89,16 +89,21 @@ class Run:
         return self.folder / ASIDE
 
     def stage(
-        self, name: str, made_from: Mapping[str, Any], build: Callable[[Path], None]
+        self,
+        name: str,
+        made_from: Mapping[str, Any],
+        build: Callable[[Path], None],
+        check: Callable[[Path], None] | None = None,
     ) -> Stage:
         """The stage's folder: found if it was made from the same before, else built.
 
-        `build` writes into a folder of its own, which gets its name when it is whole.
+        `build` writes into a folder of its own, which gets its name when it is whole. A folder of
+        which `check` raises Torn is not found.
         """
         made_from = {"code": code_digest(), **made_from}
         key = _key({"stage": name, "format": FORMAT, "made_from": made_from})
         folder = stage_folder(self.folder, name, key)
-        said = self._found(folder, key)
+        said = self._found(folder, key, check)
         cached = said is not None
         self.progress.stage(name, cached=cached)
         if said is None:
@@ -109,7 +114,9 @@ class Run:
         self.progress.done(name, stage.seconds)
         return stage
 
-    def _found(self, folder: Path, key: str) -> dict[str, Any] | None:
+    def _found(
+        self, folder: Path, key: str, check: Callable[[Path], None] | None
+    ) -> dict[str, Any] | None:
         """What the manifest of a finished stage says; a broken stage is put aside."""
         if not folder.exists():
             return None
@@ -117,6 +124,8 @@ class Run:
             said = manifest(folder, format=FORMAT, key=key)
             if _key(said) != key or not isinstance(said.get("seconds"), float):
                 raise Torn("its manifest is not as it was written")
+            if check is not None:
+                check(folder)
             return said
         except Torn as why:
             there = set_aside(folder, self.aside)

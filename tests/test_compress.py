@@ -48,6 +48,7 @@ from edgeprune.size import SLACK_BYTES, ByteTable
 from edgeprune.stages import materials, stage_names, teaching, timing
 from edgeprune.stages import spelling as spelling_stage
 from edgeprune.stages.materials import prepare
+from edgeprune.stages.ranking import settle_auxiliary
 from edgeprune.stages.spelling import spell_rows
 from edgeprune.stages.teaching import pick_depth, teach_teacher, trial_depths
 from edgeprune.status import read_status
@@ -431,6 +432,38 @@ def test_of_several_auxiliary_tasks_the_most_promising_is_taken(
     assert made.report.notes[0].startswith("auxiliary: more letters taken; by the proxy: more")
     assert {"table", "teacher", "curves"} <= set(made.progress.found)  # as it was the only one
     came_as_foreseen(made)
+
+
+def test_of_auxiliary_tasks_in_an_order_all_teach_and_the_last_stays(
+    first: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noise(rng: random.Random) -> dict[str, Any]:
+        return {"text": words(rng, "pq"), "label": rng.choice(["yes", "no", "never"])}
+
+    write_task(tmp_path / "noise", noise, 120)
+    sets = [first.recipe.auxiliary[0], str(tmp_path / "noise")]
+    asked = {"out": tmp_path / "run", "order": "interference", "auxiliary": sets}
+    taught = []
+
+    def teach(*arguments: Any, **options: Any) -> Taught:
+        found = train.teach(*arguments, **options)
+        taught.append((arguments, found.model))
+        return found
+
+    monkeypatch.setattr(teaching, "teach", teach)
+    changed = first.recipe.model_copy(update=asked)
+    with open_run(changed.out, SILENT) as run:
+        prepared, (note,) = settle_auxiliary(run, prepare(read_inputs(changed)))
+        teach_teacher(run, prepared)
+    letters = Path(sets[0]).name
+    assert note.startswith(f"auxiliary: noise, then {letters} taken; by the proxy: {letters} ")
+    assert prepared.auxiliary is not None
+    assert prepared.auxiliary.name == letters
+    (alone, _), (earlier, schooled), (coupled, _) = taught
+    assert earlier[3] == {"target": 3}
+    assert earlier[5].steps == round(teaching.EARLIER * alone[5].steps)
+    assert alone[0] is prepared.encoder
+    assert coupled[0] is schooled.encoder
 
 
 def test_plain_text_is_an_auxiliary_task(later: Later, tmp_path: Path) -> None:

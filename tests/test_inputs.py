@@ -1511,6 +1511,15 @@ def test_an_order_without_a_training_that_has_one_is_refused(
     read_inputs(asked.model_copy(update={"transfer_how": "none"}))  # as an ablation would ask
 
 
+def test_an_order_of_auxiliary_tasks_asks_for_several(folder: Path, recipe: Recipe) -> None:
+    alone = {"order": "interference", "auxiliary": [recipe.task], "allow_leakage": True}
+    asked = recipe.model_copy(update=alone)
+    with pytest.raises(RecipeError, match=r"with 1 auxiliary tasks — .* — give --auxiliary for"):
+        read_inputs(asked)
+    read_inputs(asked.model_copy(update={"auxiliary": [recipe.task] * 2}))
+    read_inputs(asked.model_copy(update={"transfer_how": "none"}))
+
+
 @pytest.mark.parametrize(
     ("what", "when", "parts"),
     [

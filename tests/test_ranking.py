@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeprune.stages.ranking import answers_of, neighbours_score
+from edgeprune.stages.ranking import answers_of, least_interference, neighbours_score
 from edgeprune.task import Rows, Task
 
 Kind = Literal["classification", "regression"]
@@ -48,6 +48,20 @@ def test_what_a_candidate_teaches_is_asked_of_the_target_s_features(kind: Kind) 
     told = known[:, 0] - known[:, 1]
     targets = (told > 0).astype(int) if kind == "classification" else told
     candidate = task(targets, kind)
-    answers = answers_of(candidate, known, candidate.train, asked)
+    (answers,) = answers_of(candidate, known, candidate.train, [asked])
     assert answers.shape == (50, 1)
     assert np.corrcoef(answers[:, 0], asked[:, 0] - asked[:, 1])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("promises", "order"),
+    [
+        ([[1.0, 0.5, 0.9], [0.5, 1.0, 0.6]], (1, 0)),  # as much of each other; the target decides
+        ([[1.0, 0.9, 0.6], [0.1, 1.0, 0.5]], (0, 1)),  # what is lost at the target is gained before
+        ([[1, 0.1, 0.7, 0], [0.8, 1, 0.1, 0], [0.1, 0.1, 1, 0.9]], (1, 0, 2)),
+    ],
+)
+def test_each_task_promises_most_for_the_next(
+    promises: list[list[float]], order: tuple[int, ...]
+) -> None:
+    assert least_interference(np.array(promises)) == order

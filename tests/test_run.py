@@ -20,7 +20,7 @@ from edgeprune import run as run_module
 from edgeprune.errors import DataError, InputError, ResourceError
 from edgeprune.hashing import code_digest
 from edgeprune.progress import SILENT, Silent
-from edgeprune.publish import MANIFEST
+from edgeprune.publish import MANIFEST, Torn
 from edgeprune.run import BOOT_ID, FORMAT, Stage, digest, held, open_run, write_json
 
 Build = Callable[[Path], None]
@@ -396,6 +396,18 @@ def test_a_broken_stage_is_put_aside_with_a_line_that_says_why(tmp_path: Path, w
         f"stages/{stage.folder.name}: inner/weights.bin is not as it was written; made again, "
         f"kept as {aside}"
     ]
+
+
+def test_a_stage_is_made_again_where_it_holds_no_longer(tmp_path: Path, work: Work) -> None:
+    def check(folder: Path) -> None:
+        assert (folder / "answer.json").exists()
+        raise Torn("a cloud passed by")
+
+    stage, notes = run_once(tmp_path, work), Notes()
+    with open_run(tmp_path, notes) as run:
+        assert not run.stage("teach", FROM, work, check).cached
+    (note,) = notes.told
+    assert note.startswith(f"stages/{stage.folder.name}: a cloud passed by; made again, kept as ")
 
 
 def test_a_stage_that_is_whole_says_nothing(tmp_path: Path, work: Work) -> None:

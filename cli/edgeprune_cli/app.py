@@ -268,11 +268,12 @@ def compress(
     order: Annotated[
         str | None,
         _option(
-            "How the teacher's coupled training draws the target's rows: easy-first by their loss "
-            "after the training alone, the easiest third at first.",
+            "Of the teacher's coupled training: easy-first draws the target's rows by their loss "
+            "after the training alone, the easiest third at first; interference lets all of "
+            "several auxiliary tasks take part, one after the other, the least at odds together.",
             METHOD,
             "random",
-            choices="random, easy-first",
+            choices="random, easy-first, interference",
         ),
     ] = None,
     effort: Annotated[

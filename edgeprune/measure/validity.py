@@ -17,6 +17,11 @@ THROTTLED_SHARE = 0.1  # of launches; a neighbour's second among eighty launches
 DRIFTED = 0.05  # a launch's last third against its first, in the median over launches
 LEAST_THIRD = 4  # inferences
 CORRELATED = 0.95  # lag 1, within launches
+OF_THE_MOMENT = {
+    *("drift", "autocorrelated", "throttled", "overloaded"),
+    *("rebooted", "affinity_changed", "governor_changed"),
+}
+"""Codes of what may be gone when it is measured again."""
 
 Facts = Mapping[str, Any]
 

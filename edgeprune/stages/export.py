@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from edgeprune.latency import Budget
 from edgeprune.measure.looks import look
 from edgeprune.measure.profile import RUN_PLANS, Profile
 from edgeprune.measure.samples import Question, Sampled, read_samples, write_samples
-from edgeprune.measure.target import Target
+from edgeprune.measure.validity import OF_THE_MOMENT
 from edgeprune.measure.verdict import Verdict, together
 from edgeprune.onnx_session import open_session
 from edgeprune.parity import (
@@ -31,6 +32,7 @@ from edgeprune.parity import (
     Floats,
     Parity,
 )
+from edgeprune.publish import Torn
 from edgeprune.report.folder import slug
 from edgeprune.run import Run, Stage, write_json
 from edgeprune.ship.bundle import Golden
@@ -210,12 +212,20 @@ def measure_models(
         "measured": materials.measured_how,
         "runs": materials.recipe.run_plan,
     }
-    stage = run.stage("latency", made_from, build)
 
-    def read(target: Target) -> dict[str, Sampled]:
-        own = f"{slug(target.name)}."
-        return {
-            name: read_samples(stage.folder / f"{own}{name}.samples.jsonl.gz")[0] for name in files
-        }
+    def read(folder: Path) -> tuple[dict[str, Sampled], ...]:
+        def of(target: str, name: str) -> Sampled:
+            return read_samples(folder / f"{target}.{name}.samples.jsonl.gz")[0]
 
-    return Measured(tuple(map(read, materials.targets)), stage)
+        slugs = [slug(target.name) for target in materials.targets]
+        return tuple({name: of(target, name) for name in files} for target in slugs)
+
+    def check(folder: Path) -> None:
+        """What spoilt a measurement may be gone; a verdict that is open without it stays."""
+        taken = (sampled.profile for target in read(folder) for sampled in target.values())
+        for reason in itertools.chain.from_iterable(profile.doubts for profile in taken):
+            if reason.code in OF_THE_MOMENT:
+                raise Torn(reason.text)
+
+    stage = run.stage("latency", made_from, build, check)
+    return Measured(read(stage.folder), stage)

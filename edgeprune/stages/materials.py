@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -56,6 +56,8 @@ class Materials:
     """How much each sub-layer counts by the plans of earlier runs."""
     vocabulary: Vocabulary | None
     """In what order tokens are kept under the size budget, where there is one."""
+    earlier: tuple[Task, ...] = ()
+    """Auxiliary tasks that teach the encoder in turn, before the one that goes with the target."""
 
     @property
     def recipe(self) -> Recipe:
@@ -120,12 +122,15 @@ class Materials:
         is_text = self.auxiliary is not None and self.auxiliary.kind == "text"
         return Blanks.of(self.tokenizer) if is_text else None
 
-    def with_auxiliary(self, task: Task) -> Materials:
-        """The same with one of the candidates alone."""
+    def with_auxiliary(self, task: Task, earlier: Sequence[Task]) -> Materials:
+        """The same with one of the candidates alone, and those that come before it."""
+        inputs, tokens = replace(self.inputs, candidates=(task,)), {**self.tokens}
+        tokens["auxiliary"] = self.training_tokens(task)
+        return replace(self, inputs=inputs, tokens=tokens, earlier=tuple(earlier))
+
+    def training_tokens(self, task: Task) -> Tokens:
         rows, length = task.train, self.recipe.sequence
-        found = tokenize(self.tokenizer, rows.texts, rows.pairs, length)
-        inputs = replace(self.inputs, candidates=(task,))
-        return replace(self, inputs=inputs, tokens={**self.tokens, "auxiliary": found})
+        return tokenize(self.tokenizer, rows.texts, rows.pairs, length)
 
     def schedule(self, steps: int, *, recovery: bool = False) -> Schedule:
         rate = RATE if self.encoder.shape.hidden < WIDE else WIDE_RATE

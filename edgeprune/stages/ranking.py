@@ -1,10 +1,10 @@
-"""The stage that picks one of several auxiliary tasks, before anything is trained."""
+"""The stage that picks one of several auxiliary tasks, or orders them, before any training."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,56 +24,74 @@ NEIGHBOURS = 5
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Promise:
-    """How much a candidate promises: the target's score from its answers alone."""
+def settle_auxiliary(run: Run, materials: Materials) -> tuple[Materials, tuple[str, ...]]:
+    """The materials with one of several auxiliary tasks beside the target, and what to say of it.
 
-    task: str
-    score: float
-
-
-def pick_auxiliary(run: Run, materials: Materials) -> tuple[Materials, tuple[str, ...]]:
-    """The materials with the most promising candidate alone, and what to say of the others.
-
-    A cheap proxy for training on each (after Puigcerver et al. 2020, arXiv 2009.13239): on the
-    features of the encoder as it is, a linear model learns a candidate's labels. What that model
-    answers on the target's rows becomes their only features, and the score is that of a row's
-    label by its nearest neighbours, itself left out.
+    It is the most promising one; or, in the order of least interference, the last of all. What
+    they promise is a cheap proxy for training on each (after Puigcerver et al. 2020, arXiv
+    2009.13239): on the features of the encoder as it is, a linear model learns a candidate's
+    labels. What that model answers on another task's rows becomes their only features, and the
+    score is that of a row's label by its nearest neighbours, itself left out.
     """
     inputs, tokenizer = materials.inputs, materials.tokenizer
     if not (inputs.candidates and inputs.recipe.ranks_auxiliary):
         return materials, ()
+    in_order = inputs.recipe.order == "interference"
     encoder = copy.deepcopy(materials.encoder)  # it is moved to where it works
+    tasks = (*inputs.candidates, inputs.task)
 
     def build(folder: Path) -> None:
         seed, length = inputs.recipe.seed, inputs.recipe.sequence
         model = Classifier(encoder, {"target": 1}).to(accelerator().device)
-        rows = _some(inputs.task.train, seed)
-        target = _features(model, tokenizer, inputs.task, rows, length)
+        some = [_some(task.train, seed) for task in tasks]
+        known = []
+        for number, (task, rows) in enumerate(zip(tasks, some, strict=True)):
+            run.progress.step(number, len(tasks), task.name)
+            known.append(_features(model, tokenizer, task, rows, length))
+        asked = range(len(tasks)) if in_order else [len(tasks) - 1]
         found = []
-        for number, task in enumerate(inputs.candidates):
-            run.progress.step(number, len(inputs.candidates), task.name)
-            some = _some(task.train, seed)
-            known = _features(model, tokenizer, task, some, length)
-            answers = answers_of(task, known, some, target)
-            found.append(Promise(task.name, neighbours_score(inputs.task, answers, rows)))
-        write_json(folder / "ranking.json", [asdict(one) for one in found])
+        for i, task in enumerate(inputs.candidates):
+            answers = answers_of(task, known[i], some[i], [known[j] for j in asked])
+            scores = (
+                neighbours_score(tasks[j], own, some[j])
+                for j, own in zip(asked, answers, strict=True)
+            )
+            found.append(list(scores))
+        write_json(folder / "promises.json", found)
 
     made_from: dict[str, Any] = {
         "encoder": materials.encoder_digest,
         "task": inputs.task.digest,
         "candidates": [task.digest for task in inputs.candidates],
+        "in order": in_order,
         "sequence": inputs.recipe.sequence,
         "seed": inputs.recipe.seed,
         "learnt": learnt_how(),
     }
     stage = run.stage("ranking", made_from, build)
-    found = [Promise(**one) for one in stage.read("ranking.json")]
-    order = sorted(range(len(found)), key=lambda i: -found[i].score)
-    told = ", ".join(f"{found[i].task} {found[i].score:.3f}" for i in order)
-    note = f"auxiliary: {found[order[0]].task} taken; by the proxy: {told}"
+    promises = np.array(stage.read("promises.json"))  # of each candidate, for each task asked
+    best = np.argsort(-promises[:, -1], kind="stable")
+    told = ", ".join(f"{tasks[i].name} {promises[i, -1]:.3f}" for i in best)
+    order = least_interference(promises) if in_order else best[:1]
+    chosen = [inputs.candidates[i] for i in order]
+    taken = ", then ".join(task.name for task in chosen)
+    note = f"auxiliary: {taken} taken; by the proxy: {told}"
     run.progress.note(note)
-    return materials.with_auxiliary(inputs.candidates[order[0]]), (note,)
+    return materials.with_auxiliary(chosen[-1], chosen[:-1]), (note,)
+
+
+def least_interference(promises: Floats) -> tuple[int, ...]:
+    """The order in which each task promises most for the next, and the last for the target.
+
+    `promises` [tasks, tasks + 1], the last column the target's. All orders are tried: the shortest
+    path of Data-CUBE (Min et al. 2024, arXiv 2401.03563), whose end is given.
+    """
+    tasks, target = range(len(promises)), len(promises)
+
+    def promise(order: tuple[int, ...]) -> float:
+        return float(promises[order, (*order[1:], target)].sum())
+
+    return max(itertools.permutations(tasks), key=promise)
 
 
 def _features(model: Classifier, tokenizer: Any, task: Task, rows: Rows, length: int) -> Floats:
@@ -82,21 +100,20 @@ def _features(model: Classifier, tokenizer: Any, task: Task, rows: Rows, length:
     return found
 
 
-def answers_of(task: Task, known: Floats, rows: Rows, asked: Floats) -> Floats:
-    """What a linear model of a candidate's labels says of other features, standardised."""
+def answers_of(task: Task, known: Floats, rows: Rows, asked: Sequence[Floats]) -> Iterator[Floats]:
+    """What a linear model of a candidate's labels says of others' features, standardised."""
     from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
 
     centre, spread = known.mean(0), known.std(0) + 1e-9
-    known, asked = (known - centre) / spread, (asked - centre) / spread
+    known, others = (known - centre) / spread, [(one - centre) / spread for one in asked]
     targets = np.asarray(rows.targets)
     if task.kind == "regression":
-        answers = Ridge(alpha=len(known)).fit(known, targets).predict(asked)[:, None]
+        said = Ridge(alpha=len(known)).fit(known, targets).predict
     else:
-        model = LogisticRegression(C=0.01, max_iter=200).fit(known, targets)
-        answers = model.decision_function(asked)
-        answers = answers[:, None] if answers.ndim == 1 else answers
-    scaled: Floats = (answers - answers.mean(0)) / (answers.std(0) + 1e-9)
-    return scaled
+        said = LogisticRegression(C=0.01, max_iter=200).fit(known, targets).decision_function
+    for one in others:
+        answers = said(one).reshape(len(one), -1)
+        yield (answers - answers.mean(0)) / (answers.std(0) + 1e-9)
 
 
 def neighbours_score(task: Task, answers: Floats, rows: Rows) -> float:

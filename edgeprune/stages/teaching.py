@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.encoder import Classifier, load, save
-from edgeprune.learn.answers import Sample, accelerator, row_losses
+from edgeprune.encoder import Classifier, Encoder, load, save
+from edgeprune.learn.answers import Judge, Sample, accelerator, row_losses
 from edgeprune.learn.fit import Schedule, Taught
 from edgeprune.learn.memory import within_memory
 from edgeprune.learn.snapshots import Snapshots
@@ -21,6 +22,16 @@ from edgeprune.stages.materials import Materials, learnt_how
 HISTORY = "history.json"  # each training of the stage, by whether the auxiliary task took part
 ALONE, COUPLED = "alone", "coupled"
 TRIAL = 0.25  # of the steps, for each depth that is tried
+EARLIER = 0.5  # of the steps, for all auxiliary tasks together that come before the last
+
+
+class Lesson(NamedTuple):
+    """From what and by what the teacher learns, and who judges it."""
+
+    encoder: Encoder
+    rows: Sample
+    outputs: int
+    judge: Judge
 
 
 @dataclass(frozen=True)
@@ -44,20 +55,22 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
     def build(folder: Path) -> None:
         notes: list[str] = []
 
-        def taught(name: str, how: str, schedule: Schedule, frozen: int, target: Sample) -> Taught:
-            outputs, other = {"target": task.outputs}, None
+        def taught(
+            name: str, lesson: Lesson, schedule: Schedule, frozen: int, how: str = "none"
+        ) -> Taught:
+            outputs, other = {"target": lesson.outputs}, None
             if how != "none":
                 outputs, other = materials.outputs, materials.auxiliary_train
 
             def train(schedule: Schedule) -> Taught:
                 return teach(
-                    materials.encoder,
-                    target,
+                    lesson.encoder,
+                    lesson.rows,
                     other,
                     outputs,
                     how,
                     schedule,
-                    materials.judge,
+                    lesson.judge,
                     run.progress,
                     snapshots_of(run, name, schedule),
                     frozen_layers=frozen,
@@ -67,22 +80,31 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
             notes.extend(f"teacher, {name}: {note}" for note in halved)
             return found
 
-        target, frozen = materials.train, materials.recipe.frozen_layers
+        lesson = Lesson(materials.encoder, materials.train, task.outputs, materials.judge)
+        frozen = materials.recipe.frozen_layers
         schedule = materials.schedule(effort.teacher_steps)
         if frozen == "auto":
             short = replace(schedule, steps=max(1, round(TRIAL * schedule.steps)))
             frozen, note = pick_depth(
                 len(materials.encoder.shape.layers),
-                lambda layers: taught(f"frozen-{layers}", "none", short, layers, target).score,
+                lambda layers: taught(f"frozen-{layers}", lesson, short, layers).score,
             )
             run.progress.note(note)
             notes.append(note)
-        best, gain = taught(ALONE, "none", schedule, frozen, target), None
+        best, gain = taught(ALONE, lesson, schedule, frozen), None
         histories = {ALONE: best.history.to_dict()}
         if coupled:
             if materials.recipe.order == "easy-first":
-                target = replace(target, difficulty=difficulty_for(best.model, target))
-            together = taught(COUPLED, transfer.how, schedule, frozen, target)
+                difficulty = difficulty_for(best.model, lesson.rows)
+                lesson = lesson._replace(rows=replace(lesson.rows, difficulty=difficulty))
+            for number, one in enumerate(materials.earlier, 1):
+                rows = Sample.of("target", one, one.train, materials.training_tokens(one))
+                steps = max(1, round(EARLIER * schedule.steps / len(materials.earlier)))
+                short = replace(schedule, steps=steps, checkpoints=1)
+                before = Lesson(lesson.encoder, rows, one.outputs, unjudged)
+                encoder = taught(f"earlier-{number}", before, short, frozen).model.encoder
+                lesson = lesson._replace(encoder=encoder)
+            together = taught(COUPLED, lesson, schedule, frozen, transfer.how)
             histories[COUPLED] = together.history.to_dict()
             gain = together.score - best.score
             # Not by the loss, as between checkpoints: help must show in the score.
@@ -100,6 +122,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         "how": transfer.how if coupled else "none",
         "frozen_layers": materials.recipe.frozen_layers,
         "order": materials.recipe.order if coupled else "random",
+        "earlier": [one.digest for one in materials.earlier] if coupled else [],
         "schedule": asdict(materials.schedule(effort.teacher_steps)),
         "sequence": materials.recipe.sequence,
         "learnt": learnt_how(),
@@ -114,6 +137,11 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         tuple(scores["notes"]),
         stage,
     )
+
+
+def unjudged(model: Classifier) -> tuple[float, float]:
+    """Of a training whose last step is what counts."""
+    return 0.0, 0.0
 
 
 def difficulty_for(model: Classifier, sample: Sample) -> NDArray[np.float64]:
