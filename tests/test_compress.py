@@ -37,6 +37,8 @@ from edgeprune.errors import BudgetError, InputError, ModelError, RecipeError, U
 from edgeprune.inputs import read_inputs
 from edgeprune.learn import train
 from edgeprune.learn.fit import Taught
+from edgeprune.measure.profile import Profile
+from edgeprune.measure.verdict import Reason
 from edgeprune.progress import SILENT, Silent
 from edgeprune.recipe import Method, Recipe
 from edgeprune.report.page import figures_of, read_runs
@@ -464,6 +466,17 @@ def test_of_auxiliary_tasks_in_an_order_all_teach_and_the_last_stays(
     assert earlier[5].steps == round(teaching.EARLIER * alone[5].steps)
     assert alone[0] is prepared.encoder
     assert coupled[0] is schooled.encoder
+
+
+@pytest.mark.parametrize(("code", "made"), [("overloaded", ["latency"]), ("emulated", [])])
+def test_what_the_moment_spoilt_is_measured_again_and_nothing_else(
+    later: Later, monkeypatch: pytest.MonkeyPatch, code: str, made: list[str]
+) -> None:
+    doubt = Reason(code, "2.3 processes wanted the 2 cores")
+    monkeypatch.setattr(Profile, "doubts", property(lambda profile: (doubt,)))
+    again = later({})
+    assert again.progress.made == made
+    assert again.report.verdict.outcome == "inconclusive"
 
 
 def test_plain_text_is_an_auxiliary_task(later: Later, tmp_path: Path) -> None:
