@@ -84,7 +84,7 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         frozen = materials.recipe.frozen_layers
         schedule = materials.schedule(effort.teacher_steps)
         if frozen == "auto":
-            short = replace(schedule, steps=max(1, round(TRIAL * schedule.steps)))
+            short = shortened(schedule, TRIAL)
             frozen, note = pick_depth(
                 len(materials.encoder.shape.layers),
                 lambda layers: taught(f"frozen-{layers}", lesson, short, layers).score,
@@ -99,8 +99,9 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
                 lesson = lesson._replace(rows=replace(lesson.rows, difficulty=difficulty))
             for number, one in enumerate(materials.earlier, 1):
                 rows = Sample.of("target", one, one.train, materials.training_tokens(one))
-                steps = max(1, round(EARLIER * schedule.steps / len(materials.earlier)))
-                short = replace(schedule, steps=steps, checkpoints=1)
+                short = replace(
+                    shortened(schedule, EARLIER / len(materials.earlier)), checkpoints=1
+                )
                 before = Lesson(lesson.encoder, rows, one.outputs, unjudged)
                 encoder = taught(f"earlier-{number}", before, short, frozen).model.encoder
                 lesson = lesson._replace(encoder=encoder)
@@ -137,6 +138,10 @@ def teach_teacher(run: Run, materials: Materials) -> Teacher:
         tuple(scores["notes"]),
         stage,
     )
+
+
+def shortened(schedule: Schedule, share: float) -> Schedule:
+    return replace(schedule, steps=max(1, round(share * schedule.steps)))
 
 
 def unjudged(model: Classifier) -> tuple[float, float]:
